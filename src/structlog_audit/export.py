@@ -23,7 +23,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -270,6 +270,24 @@ def _require_regular(destination: Path) -> None:
         raise AuditValueError(f"path={str(destination)!r}: expected a regular file, got a folder or special file")
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Create *folder*, and those above it, for the ``with`` block; if that fails, remove those that it left empty.
+
+    Raises:
+        OSError: A folder cannot be created.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    _make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -282,12 +300,27 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
     """Write *chunks* to a temporary file beside *destination*, sync it, and rename it to *destination*.
 
     Raises:
-        AuditValueError: *destination* is a folder or a special file.
-        FileExistsError: The file exists, and *replace* is False.
+        AuditValueError: *destination* is a folder or a special file, which is not replaced.
+        FileExistsError: There is such a file, folder or link, and *replace* is False.
         OSError: The system could not write the file; the previous file is unchanged.
     """
     with _replacement(destination, replace=replace) as temporary, temporary.open("wb") as file:
         file.writelines(chunks)
+
+
+def write_all_atomically(files: Mapping[str, bytes]) -> None:
+    """Write *files*, contents by path, as `write_atomically` does: none is renamed before all are written and synced.
+
+    Raises:
+        AuditValueError, OSError: As `write_atomically`.
+    """
+    with ExitStack() as stack:
+        for path, data in files.items():
+            temporary = stack.enter_context(_replacement(Path(path), replace=True))
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
 
 
 @contextmanager
@@ -297,8 +330,15 @@ def _replacement(destination: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         AuditValueError, FileExistsError, OSError: As `write_atomically`.
     """
-    _require_regular(destination)
-    _make_folder(destination.parent)
+    if replace:
+        _require_regular(destination)
+    with made_folder(destination.parent), _file_beside(destination, replace=replace) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _file_beside(destination: Path, *, replace: bool) -> Iterator[Path]:
+    """Yield the path of a new, empty file beside *destination*, as `_replacement` in a folder that exists."""
     temporary = destination.with_name(_temporary_name(destination.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -603,3 +603,73 @@ print(list(database.rows(setting)), database.connect().execute(setting).fetchall
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[(False,)] [(False,)]\n"
+
+
+def limited_pages(source, limit, most, **filters):
+    """Return the events of at most *most* pages, which must be all."""
+    found, cursor = [], None
+    for _ in range(most):
+        page = source.page(cursor, limit=limit, **filters)
+        found += page.events
+        cursor = page.cursor
+        if cursor is None:
+            return found
+    raise AssertionError("the pages do not end")
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("hosts", [("h1", "h1"), ("h1", "h2")])
+@pytest.mark.parametrize("live", [False, True])
+def test_pages_of_trails_with_the_same_events_end(tmp_path, newest_first, hosts, live):
+    """A cursor names the trail of its event: several trails with the same ids have each event once for each of them."""
+    lines = [line_of(n) for n in range(4)]
+    paths = [write_closed(tmp_path / name, b"".join(lines)) for name in "ab"]
+    # The same first event in both would be one segment in an archive.
+    segments = [next(path.parent.glob("*T103140*")) for path in paths]
+    segments[1].write_bytes(b"".join([line_of(7, 0), *lines]))
+    for path, host in zip(paths, hosts, strict=True):
+        compacted(path, tmp_path / "archive", host=host)
+    with open_archive(tmp_path / "archive", live=paths if live else (), host="h1") as source:
+        expected = source.query_events(newest_first=newest_first)
+        assert len(expected) > len({event.event_id for event in expected})
+        assert limited_pages(source, 1, 20, newest_first=newest_first) == expected
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_end_where_a_live_trail_repeats_ids(tmp_path, newest_first):
+    """Events of one live trail that have the same id and differ are told apart."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    compacted(path, tmp_path / "archive")
+    append(path, *(line_of(n, 90_002, user_id=user) for user in ("ann", "bob", "eve") for n in (1, 2)))
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        expected = source.query_events(newest_first=newest_first, user_id=["ann", "eve"])
+        assert len(expected) == 4
+        assert limited_pages(source, 1, 5, newest_first=newest_first, user_id=["ann", "eve"]) == expected
+
+
+@settings(max_examples=15)
+@given(seconds=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=5), min_size=2, max_size=3))
+def test_several_trails_with_any_clocks_come_as_from_the_files(tmp_path_factory, seconds):
+    """Without filters files and archive have one order, by the latest time of each trail so far, and its exact reverse."""
+    folder = tmp_path_factory.mktemp("trails")
+    lines = [[line_of(100 * t + n, second) for n, second in enumerate(of_trail)] for t, of_trail in enumerate(seconds)]
+    paths = [
+        write_closed(folder / f"t{t}", b"".join(of_trail), last=90_000 + 2 * t) for t, of_trail in enumerate(lines)
+    ]
+    for path in paths:
+        compacted(path, folder / "archive")
+    expected = all_ids(open_trail(*paths))[: sum(map(len, lines))]
+    with open_archive(folder / "archive") as source:
+        assert all_ids(source) == expected
+        assert all_ids(source, newest_first=True) == expected[::-1]
+
+
+def test_query_beyond_the_memory_says_which_limit_to_raise(tmp_path):
+    """An error for want of memory is not taken for damage."""
+    compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
+    with open_archive(tmp_path / "archive", threads=1) as source:
+        [archive] = source._archives
+        sql = "SELECT list(i || 'x' || i) FROM range(100_000_000) t(i)"
+        archive.database.connect().execute("SET memory_limit = '20MB'")
+        with pytest.raises(AuditReadError, match=r"raise memory_limit of open_archive"):
+            list(archive.database.rows(sql))

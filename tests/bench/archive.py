@@ -314,8 +314,8 @@ def write_commits(folder: Path, commits: int) -> None:
         key = f"evt_{number:032x}"
         us = int(BEGIN.timestamp() * 1_000_000) + number
         coverage = Coverage(
-            segment=key, trail="h1:/var/log/app/audit.jsonl", name=f"audit.jsonl.{number}", start=0, stop=1, sha256="0" * 64,
-            first=number, stop_number=number + 1, least=us, high=us,
+            segment=key, trail="h1:/var/log/app/audit.jsonl", name=f"audit.jsonl.{number}", start=0, stop=1, lines=1,
+            sha256="0" * 64, first=number, stop_number=number + 1, least=us, high=us,
         )  # fmt: skip
         file = DataFile(
             path=f"date=2026-10-04/{number:012x}.parquet", date="2026-10-04", size=1, rows=1, trail=coverage.trail,

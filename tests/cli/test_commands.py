@@ -529,7 +529,7 @@ class TestReport:
         ("words", "message"),
         [
             (["--month", "January"], "--month='January'"),
-            (["user_id=ann"], "a report covers all events of its time range: leave out the conditions"),
+            (["user_id=ann"], "or those of one user with --user: leave out the conditions"),
             (["user_id!=ann"], "leave out the conditions"),
             (["--user", ""], "--user: expected a user, got an empty text"),
             (["-S", "2025-01-15", "-U", "2025-01-15"], "expected a time range that is not empty"),

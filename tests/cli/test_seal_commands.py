@@ -169,9 +169,9 @@ def files_below(folder):
     return {path: None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
 
 
-def process_without_room(*words):
-    """Run a command that can create files and write nothing to them; return its result."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
+def process_without_room(*words, size=0):
+    """Run a command that can create files and write up to *size* bytes to each; return its result."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
     return process(*words, preexec_fn=limit)
 
 
@@ -183,8 +183,10 @@ def process_without_room(*words):
         ("rotate-key audit.jsonl --key new.pem --previous-key audit.pem --origin {origin}", "'new.pem' cannot be written"),
         ("prove audit.jsonl {id} --line line", "line: File too large"),
         ("prove audit.jsonl {id} --cose receipt --key audit.pem", "receipt: File too large"),
-        ("export audit.jsonl --tiles tiles", "File too large"),
+        ("export audit.jsonl --tiles tiles", "tiles/tile/0/000.p/"),
+        ("export audit.jsonl --tiles new/tiles", "File too large"),
         ("export audit.jsonl --to events.csv", "events.csv: File too large"),
+        ("export audit.jsonl --to new/folder/events.csv", "events.csv: File too large"),
         ("query audit.jsonl --record", "cannot record the reading of 'audit.jsonl', so nothing was read"),
     ],
 )  # fmt: skip
@@ -197,6 +199,60 @@ def test_command_that_cannot_write_leaves_nothing_and_states_why_once(trail, mon
     done = process_without_room(*words.format(origin=ORIGIN, id=first_id(trail)).split())
     assert (done.code, message in done.error_line, done.out) == (3, True, "")
     assert files_below(trail.parent) == before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_demo_that_cannot_record_says_so_and_leaves_nothing(tmp_path, is_there):
+    """It does not show queries of a trail without events."""
+    folder = tmp_path / "folder"
+    if is_there:
+        folder.mkdir()
+    before = files_below(tmp_path)
+    done = process_without_room("demo", folder)
+    last = done.err.splitlines()[-1]
+    assert (done.code, done.out, "was not recorded: OSError: [Errno 27] File too large" in last) == (3, "", True)
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("words", ["--line audit.pem/line --cose receipt", "--line line --cose audit.pem/receipt"])
+def test_prove_writes_all_of_its_files_or_none(trail, monkeypatch, words):
+    """If one cannot be written, the other is not there either."""
+    seal(trail)
+    before = files_below(trail.parent)
+    monkeypatch.chdir(trail.parent)
+    done = run("prove", "audit.jsonl", first_id(trail), *words.split(), "--key", "audit.pem")
+    assert (done.code, "Not a directory" in done.error_line, done.out) == (3, True, "")
+    assert files_below(trail.parent) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--line audit.jsonl", "--line ./audit.pem --cose receipt", "--cose audit.pem", "--line receipt --cose receipt"],
+)
+def test_prove_replaces_no_other_file_of_its_own(trail, monkeypatch, words):
+    """Neither the trail nor the key is replaced, and one output does not replace the other."""
+    seal(trail)
+    before = files_below(trail.parent)
+    monkeypatch.chdir(trail.parent)
+    key = ["--key", "audit.pem"] if "--cose" in words else []
+    done = run("prove", "audit.jsonl", first_id(trail), *words.split(), *key)
+    assert (done.code, "expected another file than that of" in done.error_line) == (2, True)
+    assert files_below(trail.parent) == before
+
+
+def test_restore_without_room_leaves_nothing_and_names_the_file(trail, tmp_path):
+    """On a full disk, neither an unfinished file nor an empty folder stays."""
+    path = write_closed(tmp_path / "logs", trail.read_bytes(), second=0, last=1)
+    compacted(path, tmp_path / "archive")
+    before = files_below(tmp_path)
+    words = ["archive", "restore", tmp_path / "archive", "--to", tmp_path / "new" / "restored"]
+    done = process_without_room(*words, size=1_000)
+    assert (done.code, "File too large" in done.error_line, "new/restored/audit.jsonl" in done.error_line) == (
+        3,
+        True,
+        True,
+    )
+    assert files_below(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "checkpoint.new", "segments", "segments.new", "hashes.0", "anchors"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -465,6 +467,46 @@ def test_proof_by_a_key_after_its_end_is_refused(life, received):
     code, words = received.verify(OLD, note=life.sign(OLD))
     assert (code, words.split()[0], "and was replaced" in words) == (1, "BAD_SIGNATURE", True)
     assert received.verify(OLD, statements=[], note=life.sign(OLD))[0] == 0
+
+
+def test_statement_stays_in_the_seal_folder_until_its_line_is_on_the_disk(life, monkeypatch):
+    """A power failure before that would take the line, and with it the only statement."""
+    life.seal(OLD)
+    inode, sync = life.trail.stat().st_ino, os.fsync
+
+    def failing_sync(fd):
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing_sync)
+        with pytest.raises(AssertionError, match="Errno 5"):
+            life.seal(NEW, OLD)
+    kept = Path(f"{life.trail}.seal/key-changes")
+    assert f"{KEY_BEGINS}{NEW.key}" in kept.read_text()
+
+    life.seal(NEW, OLD)
+    assert not kept.exists()
+    assert codes(life.report(OLD, NEW)) == {}
+
+
+def test_damaged_statement_of_the_end_of_a_key_is_refused(life, received):
+    """It is not left out: a proof by the key after its end would verify."""
+    ends = [line for line in received.statements if KEY_ENDS in line["metadata"]["note"]]
+    note = ends[0]["metadata"]["note"]
+    for damaged in (note.replace("key ends", "key enxs"), note[:-6] + "\n"):
+        lines = [{**ends[0], "metadata": {"note": damaged}}]
+        code, words = received.verify(OLD, NEW, statements=lines, note=life.sign(OLD))
+        assert (code > 0, words.split()[0] in ("BAD_SIGNATURE", "UNREADABLE")) == (True, True), words
+
+
+def test_proof_states_that_only_the_first_line_was_verified(received):
+    """A file with more than the line is not taken for proven."""
+    (received.folder / "line").write_bytes(received.proven.line + b"\nforged\n")
+    code, words = received.verify(THIRD, statements=[])
+    assert (code, words.endswith("the first line is leaf 1 of " + ORIGIN)) == (0, False)
+    assert "what follows it in the file was not checked" in words
 
 
 def test_proof_by_a_new_key_for_fewer_lines_than_it_counts_from_is_refused(life, received):

@@ -155,6 +155,21 @@ def test_segments_in_the_folder_are_not_read_again(tmp_path):
     assert Log(folder).lines() == [*numbered(0, 600), b"more"]
 
 
+@pytest.mark.parametrize("size", [256, 200], ids=["whole", "partial"])
+@pytest.mark.parametrize("change", [lambda data: b"x" + data[1:], lambda data: data[:-1], lambda data: b""])
+def test_tile_of_an_earlier_export_that_was_changed_is_named(tmp_path, size, change):
+    """The trail is not blamed for it, and no entries are written beside it."""
+    sealer = sealed(tmp_path / "a", numbered(0, size))
+    folder = tmp_path / "tiles"
+    export_tiles(sealer.trail, folder)
+    shutil.rmtree(folder / "tile/entries")
+    tile = folder / tile_path(0, 0, size)
+    tile.write_bytes(change(tile.read_bytes()))
+    with pytest.raises(AuditReadError, match=re.escape(f"{str(tile)!r} was changed after it was exported")):
+        export_tiles(sealer.trail, folder)
+    assert not list(folder.glob("tile/entries/*"))
+
+
 def test_bundles_of_deleted_lines_are_left_out_and_counted(tmp_path):
     """All lines of such a bundle are counted; its hashes, and all other bundles, are there."""
     sealer = sealed(tmp_path / "a", numbered(0, 300), numbered(300, 600))

@@ -1141,6 +1141,8 @@ def test_old_torn_end_is_a_finding(trail):
 
 # Anchors and state.
 
+STRANGER = SeedSigner(bytes([9]) * 32, ORIGIN)
+
 
 def test_anchor_tells_how_much_it_covers(trail, tmp_path):
     """The newest right note outside counts; lines behind it are not anchored once they are old."""
@@ -1172,10 +1174,26 @@ def test_notes_across_blocks_of_an_anchor_are_found(trail, tmp_path):
         assert verified(trail, anchors=[str(anchor)]).anchored == SEGMENTS * LINES
 
 
-def test_anchor_without_notes_covers_nothing(trail, tmp_path):
-    """A file without notes of this origin anchors nothing."""
+def test_damaged_state_hides_no_rollback(trail, tmp_path):
+    """Whichever byte of the state has changed, a trail that was rolled back is not intact."""
+    newest = rolled_back(trail, trail.parent).encode()
+    state = tmp_path / "state"
+    for at in range(len(newest)):
+        content = newest[:at] + bytes([newest[at] ^ 1]) + newest[at + 1 :]
+        state.write_bytes(content)
+        assert verified(trail, state=str(state)).exit_code in (1, 2)
+        assert state.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "note",
+    [note_of(3, bytes(32), origin="other.example"), note_of(3, bytes(32), STRANGER)],
+    ids=["another origin", "another key"],
+)
+def test_anchor_without_notes_covers_nothing(trail, tmp_path, note):
+    """A file without notes of this origin by a given key anchors nothing."""
     anchor = tmp_path / "anchor"
-    anchor.write_text(str(note_of(3, bytes(32), origin="other.example")))
+    anchor.write_text(str(note))
     for max_age in (120, None):
         report = verified(trail, anchors=[str(anchor)], max_age=max_age, now=NOW)
         assert (codes(report), report.anchored) == ({"UNANCHORED": 1}, 0)
@@ -1242,10 +1260,19 @@ def test_state_that_cannot_be_written_is_unreadable(trail, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"nonsense", bytes(2_000_000), str(note_of(3, bytes(32), origin="other.example")).encode()]
+    "content",
+    [
+        b"",
+        b"nonsense",
+        bytes(2_000_000),
+        str(note_of(3, bytes(32), origin="other.example")).encode(),
+        str(note_of(3, bytes(32), STRANGER)).encode(),
+        str(note_of(3, bytes(32))).encode().replace(b"A=\n\n", b"B=\n\n"),
+    ],
+    ids=["empty", "nonsense", "long", "another origin", "another key", "root that is not canonical"],
 )
 def test_state_without_a_checkpoint_is_not_overwritten(trail, tmp_path, content):
-    """A state file that was emptied, or is of another trail, is not taken for the first verification."""
+    """A state file that was emptied or damaged, or is of another trail, is not taken for the first verification."""
     state = tmp_path / "state"
     state.write_bytes(content)
     report = verified(trail, state=str(state))

@@ -103,12 +103,10 @@ def test_rules_of_accepts_each_form():
     [
         ([], AuditValueError, "at least one rule"),
         (5, AuditTypeError, "list of rules, or the path of a file with one, got 5"),
-        ({"rule": []}, AuditTypeError, "a mapping with the key 'rules', got the keys 'rule'"),
-        (
-            {"rules": [DELETIONS], "more": 1},
-            AuditTypeError,
-            "a mapping with the key 'rules', got the keys 'rules', 'more'",
-        ),
+        ({"working_hours": {}}, AuditTypeError, "a mapping with the key 'rules', got the keys 'working_hours'"),
+        ({}, AuditTypeError, "a mapping with the key 'rules', got the keys none"),
+        ({"rule": []}, AuditTypeError, "unknown key 'rule': expected the keys 'rules' and, if needed, 'working_hours'"),
+        ({"rules": [DELETIONS], "working_hour": {}}, AuditTypeError, "Did you mean 'working_hours'?"),
         ({"rules": DELETIONS}, AuditTypeError, "expected a list of rules, in TOML each below [[rules]], got a mapping"),
         ([{**DELETIONS, "class": "delete"}], AuditTypeError, "Did you mean 'operation_class'?"),
         ({"rules": "x"}, AuditTypeError, "list of rules, or the path of a file with one, got 'x'"),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from structlog_audit import AuditEvent, AuditFileHandler, AuditHandler, AuditLogger, open_trail
+from structlog_audit import AuditError, AuditEvent, AuditFileHandler, AuditHandler, AuditLogger, open_trail
 from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.monitoring import DEFAULT_RULES, Monitor, Rule, replay
+from structlog_audit.monitoring import monitor as monitor_module
 from structlog_audit.testing import FrozenClock
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
@@ -216,6 +220,34 @@ def test_silence_from_the_start_counts_only_since_a_given_time():
     assert list(replay(each, [], since=NOON, now=now)) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"events": "logs/audit.jsonl"}, "events='logs/audit.jsonl': expected events, such as those of open_trail"),
+        (
+            {"events": AuditLogger()},
+            "expected events, such as those of open_trail(path).iter_events(), got AuditLogger",
+        ),
+        ({"earlier": event(0)}, "earlier="),
+        ({"since": 5}, "since=5: expected "),
+        ({"now": "yesterdy"}, "now='yesterdy': expected a time. Did you mean 'yesterday'?"),
+    ],
+)
+def test_replay_refuses_what_are_no_events_and_no_times(options, words):
+    """A path, a source in place of its events, and a time that is none are errors when replay is called."""
+    with pytest.raises(AuditError) as caught:
+        replay(QUIET, **{"events": [], **options})
+    assert words in str(caught.value)
+
+
+def test_times_of_a_replay_are_read_as_in_queries():
+    """A time may be text, and a naive datetime is local time."""
+    noon, later = NOON.isoformat(), NOON + dt.timedelta(hours=1)
+    local = later.astimezone().replace(tzinfo=None)
+    for now in (later, later.isoformat(), local):
+        assert len(list(replay(QUIET, [], since=noon, now=now))) == 1
+
+
 def test_each_subject_is_silent_by_itself_in_the_order_of_times():
     """With per, each value is watched; alerts come in the order of their times, over all rules."""
     each = Rule("each", no_event_for="10m", per="user_id")
@@ -266,6 +298,17 @@ def test_event_at_the_end_of_the_calendar_is_no_error():
 # --- in a handler ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class Timer:
+    timers: Timers
+    time: dt.datetime
+    function: Callable[[], None]
+
+    def cancel(self):
+        if self in self.timers.waiting:
+            self.timers.waiting.remove(self)
+
+
 class Timers:
     """Stands in for ``call_later`` and time: `advance` sets the clock to each time at which a timer is due, and runs it."""
 
@@ -275,16 +318,18 @@ class Timers:
 
     def __call__(self, seconds, function):
         # Alerts that would be logged stay in the monitor.
+        timer = Timer(self, self.clock.now() + dt.timedelta(seconds=seconds), function)
         if function.__name__ != "log_waiting":
-            self.waiting.append((self.clock.now() + dt.timedelta(seconds=seconds), function))
+            self.waiting.append(timer)
+        return timer
 
     def advance(self, seconds):
         end = self.clock.now() + dt.timedelta(seconds=seconds)
-        while self.waiting and min(time for time, _ in self.waiting) <= end:
-            due = min(self.waiting, key=lambda item: item[0])
-            self.waiting.remove(due)
-            self.clock.advance(seconds=max(0, (due[0] - self.clock.now()).total_seconds()))
-            due[1]()
+        while self.waiting and min(timer.time for timer in self.waiting) <= end:
+            due = min(self.waiting, key=lambda timer: timer.time)
+            due.cancel()
+            self.clock.advance(seconds=max(0, (due.time - self.clock.now()).total_seconds()))
+            due.function()
         self.clock.advance(seconds=(end - self.clock.now()).total_seconds())
 
 
@@ -321,8 +366,49 @@ def test_live_alerts_equal_those_of_replay(recorded):
     timers.advance(5_000)
     live = list(audit.handler.monitor._waiting)
     assert live == list(replay(RULES, audit.iter_events(), now=clock.now()))
-    assert len(timers.waiting) <= len(RULES)
+    assert len(timers.waiting) <= 1
     audit.handler.monitor._waiting.clear()
+
+
+@given(RECORDED)
+@example([("login", "ann", {}, 0), ("login", "bob", {}, 0), ("read", None, {}, 3_000), ("login", "ann", {}, 0)])
+def test_alerts_that_an_event_leaves_to_the_timer_equal_those_of_replay(recorded):
+    """For all events: if each checks one subject only and the timer is late, the alerts are those of a replay."""
+    rules = [QUIET, RULES[1], Rule("hosts", no_event_for="20m", per=["user_id", "metadata.host"])]
+    clock = FrozenClock(NOON)
+    timers = Timers(clock)
+    audit = AuditLogger(handler=AuditHandler(monitor=rules, clock=clock, call_later=timers))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor_module, "_MOST_PER_EVENT", 1)
+        for operation, user, metadata, seconds in recorded:
+            clock.advance(seconds=seconds)
+            audit.record(operation, user, None, None, metadata)
+        clock.advance(seconds=5_000)
+        timers.advance(0)
+    live = sorted(audit.handler.monitor._waiting, key=repr)
+    assert live == sorted(replay(rules, audit.iter_events(), now=clock.now()), key=repr)
+    audit.handler.monitor._waiting.clear()
+
+
+def test_event_after_the_silence_of_many_subjects_checks_few_of_them():
+    """Of a thousand subjects that are due, an event checks a bounded number; one timer finds the others, in order."""
+    rule = Rule("each", no_event_for="10m", per="user_id")
+    clock = FrozenClock(NOON)
+    timers = Timers(clock)
+    audit = AuditLogger(handler=AuditHandler(monitor=rule, clock=clock, call_later=timers))
+    users = [f"user{number}" for number in range(1_000)]
+    for user in users:
+        clock.advance(milliseconds=1)
+        audit.record("login", user)
+    monitor = audit.handler.monitor
+    clock.advance(hours=1)
+    audit.record("login", "ann")
+    audit.record("login", "user999")
+    assert 0 < monitor.alerts["each"] <= 2 * monitor_module._MOST_PER_EVENT
+    assert len(timers.waiting) == 1
+    timers.advance(0)
+    assert [alert.subject for alert in monitor._waiting] == users
+    monitor._waiting.clear()
 
 
 @given(RECORDED, st.integers(0, 30))
@@ -353,12 +439,36 @@ def test_close_forgets_whom_it_watched():
     audit = AuditLogger(handler=handler)
     audit.record("login", "ann")
     handler.close()
+    assert timers.waiting == []
     timers.advance(7_200)
     assert handler.monitor.alerts == {"quiet": 0}
     audit.record("login", "ann")
     timers.advance(7_200)
     assert handler.monitor.alerts == {"quiet": 1}
     handler.monitor._waiting.clear()
+
+
+def test_close_ends_the_thread_of_the_timer():
+    """A timer of a day ends when the handler is closed."""
+    before = set(threading.enumerate())
+    handler = AuditHandler(monitor=Rule("daily", no_event_for="1d"))
+    AuditLogger(handler=handler).record("login", "ann")
+    (thread,) = set(threading.enumerate()) - before
+    handler.close()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_timer_that_cannot_be_cancelled_does_nothing_after_close():
+    """A function for timers may return nothing: its call after close finds no subject, and sets no timer."""
+    clock = FrozenClock(NOON)
+    functions = []
+    handler = AuditHandler(monitor=QUIET, clock=clock, call_later=lambda seconds, function: functions.append(function))
+    AuditLogger(handler=handler).record("login", "ann")
+    handler.close()
+    clock.advance(hours=1)
+    functions[0]()
+    assert (len(functions), handler.monitor.alerts) == (1, {"quiet": 0})
 
 
 def test_no_thread_for_the_timer_leaves_silence_to_the_next_event():

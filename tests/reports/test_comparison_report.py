@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -74,7 +75,8 @@ def test_durations_that_changed_are_listed():
     ((state, sentence),) = rows(report, "durations").values()
     assert state == "changed"
     assert sentence.endswith(": very unlikely to be chance")
-    assert "ms before" in sentence
+    shape = r"half took at most (10|9.9\d*|10.0\d*) ms before, \S+ ms now, and 95 of 100 at most \S+ and \S+ ms: .*"
+    assert re.fullmatch(shape, sentence)
     assert rows(both(many(NOON, 40, duration_ms=10.0), many(NOON + HOUR, 40, duration_ms=10.0)), "durations") == {}
 
 
@@ -218,6 +220,24 @@ def test_source_must_be_a_source_of_events():
     """A path is no source: it is to be opened first."""
     with pytest.raises(AuditTypeError, match=r"source='audit\.jsonl': expected an AuditHandler"):
         comparison_report("audit.jsonl", month="2025-01")
+
+
+def test_headline_names_the_side_of_each_verdict():
+    """A comparison is complete on both sides, or says which side has which verdict."""
+    gap = stored(0, NOON, "gap", kind="gap", metadata={"lost": 3})
+    for before, now, words in (
+        ([], [], "Complete on both sides, by the evidence of their sources"),
+        ([gap], [], "Incomplete before, complete now (reasons in section 5)"),
+    ):
+        shown = both([*before, *many(NOON, 5)], [*now, *many(NOON + HOUR, 5)]).to_markdown()
+        assert f"**Completeness:** {words}" in shown
+
+
+def test_events_without_a_user_are_named_below_the_differences_of_users():
+    """The mark for a missing value is explained where it stands for the events without a user, and only there."""
+    words = "– stands for the events without a user."
+    assert words in both(many(NOON, 30), many(NOON + HOUR, 90)).to_markdown()
+    assert words not in both(many(NOON, 30, user_id="ann"), many(NOON + HOUR, 90, user_id="ann")).to_markdown()
 
 
 def test_document_states_what_it_cannot_know_and_where_nothing_is_compared():

@@ -58,7 +58,14 @@ CLASSES = {
     "document.delete": "delete",
 }
 bounds = st.none() | times
-EMPTY_MONTH = {"period": "2025-01", "total_events": 0, "users": 0, "operations": {}, "user_activity": {}}
+EMPTY_MONTH = {
+    "period": "2025-01",
+    "total_events": 0,
+    "users": 0,
+    "operations": {},
+    "user_activity": {},
+    "without_user": 0,
+}
 
 
 def data(source, **parameters):
@@ -103,6 +110,7 @@ def generate_compliance_report(source, month, year):
             }
             for user_id, done in users.items()
         },
+        "without_user": sum(event.user_id is None for event in events),
     }
 
 
@@ -503,7 +511,7 @@ def test_months_have_the_operations_of_the_trail():
 def test_operation_with_the_name_of_a_column_has_its_own():
     """An operation that is named like another column of the months does not replace that column."""
     shown = compliance_report(Events([stored(0, operation="users"), stored(1, operation="users")])).to_markdown()
-    assert "| January 2025 | 2 | 1 | 2 | 0 |" in shown
+    assert "| January 2025 | 2 | 0 | 2 | 0 |" in shown
 
 
 @pytest.mark.parametrize("mark", ["not a status", "not a status; redacted: mask"])

@@ -98,12 +98,28 @@ def test_months_have_the_most_frequent_operations_and_the_others():
     events += [event(31 * 86_400, "op0", user_id="ann"), event(31 * 86_400, "op7", user_id="bob")]
     header = ["Month", "Events", "Users", *(f"op{number}" for number in range(6)), "Others"]
     rows = [
-        ["January 2025", "36", "1", "8", "7", "6", "5", "4", "3", "3"],
+        ["January 2025", "36", "0", "8", "7", "6", "5", "4", "3", "3"],
         ["February 2025", "2", "2", "1", "0", "0", "0", "0", "0", "1"],
     ]
-    note = "Events without a user are counted under the name anonymous."
-    assert blocks_of("months", events) == [("Events by month and operation", header, rows, note)]
+    assert blocks_of("months", events) == [("Events by month and operation", header, rows, "")]
     assert blocks_of("months", []) == ["There were no events."]
+
+
+@pytest.mark.parametrize(("users", "number"), [
+    ([None, "ann"], "1"), ([None, "anonymous"], "1"), (["anonymous", "ann"], "2"), ([None], "0"), ([""], "1"),
+])  # fmt: skip
+def test_users_of_a_month_are_those_of_the_summary(users, number):
+    """Events without a user are those of no user, as in the key figures, also beside a user of the name anonymous."""
+    events = [event(second, user_id=user) for second, user in enumerate(users)]
+    ((_, _, ((_, _, shown, *_),), _),) = blocks_of("months", events)
+    assert (shown, str(compliance_report(Events(events)).to_dict()["summary"]["users"])) == (number, number)
+
+
+def test_list_of_deletions_says_how_many_failed_and_that_ids_repeat():
+    """Failed deletions deleted nothing, and two events with one entry have two entry ids."""
+    events = [event(0, "FORGET", entry_ids=["e1"]), event(1, "FORGET", FAILURE, entry_ids=["e1"])]
+    expected = "2 events, of which 1 failed, with 2 entry ids, repeated ones included."
+    assert blocks_of("deletions", events)[0] == expected
 
 
 # --- operations ---------------------------------------------------------------------------------------------------------
@@ -196,6 +212,8 @@ def test_activity_of_months_has_the_five_most_active_users_of_each():
     header = ["Month", "User", *ACTIVITY]
     assert table == ("User activity by month", header, rows, "The 5 most active users of each month.")
     assert [block[0] for block in blocks_of("users", january)] == ["Most active users"]
+    *_, (*_, note) = blocks_of("users", [*january, event(31 * 86_400)])
+    assert note.endswith(" Events without a user are counted under the name anonymous.")
 
 
 # --- lists --------------------------------------------------------------------------------------------------------------
@@ -213,7 +231,10 @@ def test_failed_events_are_listed_newest_first_with_their_messages():
         ["2025-01-15 12:00:00", "STORE", "ann", f"OSError: disk · {id_of(0)}"],
     ]
     header = ["Time", "Operation", "User", "Message"]
-    assert blocks_of("failures", events) == ["2 events with 2 entry ids.", ("Failed events", header, rows, "")]
+    assert blocks_of("failures", events) == [
+        "2 events with 2 entry ids, repeated ones included.",
+        ("Failed events", header, rows, ""),
+    ]
     assert blocks_of("failures", events[1:2]) == ["There were no failures."]
 
 
@@ -252,7 +273,7 @@ def test_activity_of_one_user_is_listed():
     ]
     header = ["Time", "Operation", "Status", "Entries"]
     listed = ("Events of the user", header, rows, "")
-    assert blocks_of("activity", events, user_id="ann") == ["2 events with 1 entry id.", listed]
+    assert blocks_of("activity", events, user_id="ann") == ["2 events, of which 1 failed, with 1 entry id.", listed]
     assert blocks_of("activity", events, user_id="bob")[0] == "No event has this user."
 
 
@@ -260,7 +281,7 @@ def test_intents_without_an_outcome_are_listed_oldest_first():
     """The list of open intents begins with the oldest, and says so if it is cut."""
     events = [event(number, kind="intent", user_id="ann", entry_ids=[f"e{number}"]) for number in range(51)]
     summary, (caption, header, rows, note) = blocks_of("open_intents", events)
-    assert summary == "51 events with 51 entry ids."
+    assert summary == "51 events with 51 entry ids, repeated ones included."
     assert (caption, header) == ("Intents without an outcome", ["Time", "Operation", "User", "Entries"])
     assert rows[:2] == [[f"2025-01-15 12:00:0{n}", "STORE", "ann", f"e{n} · {id_of(n)}"] for n in (0, 1)]
     assert (len(rows), note) == (50, "The oldest 50 of 51.")
@@ -304,7 +325,11 @@ def test_deletions_and_exports_are_listed_with_what_is_not_classified(others, se
     events = [*CLASSIFIED, *others]
     listed = ("Deletions", header, deletions, "")
     assert blocks_of("deletions", events) == ["2 events with 1 entry id.", listed, *sentences]
-    assert blocks_of("exports", events) == ["1 event with 0 entry ids.", ("Exports", header, exports, ""), *sentences]
+    assert blocks_of("exports", events) == [
+        "1 event, of which 1 failed, with 0 entry ids.",
+        ("Exports", header, exports, ""),
+        *sentences,
+    ]
 
 
 def test_absence_of_deletions_and_exports_is_claimed_for_classified_events_only():

@@ -127,7 +127,7 @@ def compact(
     The last two segments stay: writers may still append to them.
 
     Args:
-        trail: The active file of the trail, or a folder of trails.
+        trail: The active file of the trail, or a folder of trails; folders in it are not searched.
         to: The archive: a folder, or a URL such as ``s3://bucket/audit``. It is created by the first commit.
         promote: Members of the metadata that get a column of their own, such as ``tenant``, ``request.id``.
         delete_after: Delete archived segments whose rollover is at least this long ago: a timedelta, or text such as ``30d``.

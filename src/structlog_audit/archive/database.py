@@ -113,9 +113,10 @@ class Database:
         except duckdb.Error as error:
             require_readable(error)
             reason = str(error).splitlines()[0]
-            raise AuditReadError(
-                f"{self._storage.root}: {reason}; structlog-audit archive verify shows what is damaged"
-            ) from error
+            advice = "structlog-audit archive verify shows what is damaged"
+            if isinstance(error, duckdb.OutOfMemoryException):
+                advice = f"raise memory_limit of open_archive, or select less (DuckDB has {self._memory_limit})"
+            raise AuditReadError(f"{self._storage.root}: {reason}; {advice}") from error
         finally:
             cursor.close()
 

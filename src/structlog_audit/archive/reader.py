@@ -2,8 +2,8 @@
 
 **Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
 query the live files and the logs of the archives are read anew. While segments are archived or deleted, nothing is missing
-and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order,
-and backwards in the exact reverse of it.
+and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order.
+Backwards is the exact reverse, unless a clock was set back within the live files of one of several trails.
 
 **Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.
 
@@ -16,10 +16,12 @@ import base64
 import binascii
 import datetime as dt
 import heapq
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import dropwhile, islice
+from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
@@ -75,13 +77,24 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     newest_first: bool
     event_id: str
+    trail: str
+    """The digest of the name of its trail: events of other trails may have the same id."""
+    number: int
+    """The number of the event in its trail. Of a live event, the number of events that are archived before it."""
+    nth: int
+    """0 for an archived event; of a live one, which of the events beyond `number` with this id it is, in the order of pages."""
 
 
 class _Placed(NamedTuple):
-    """An event, and its place in the order of all events, in microseconds since 1970."""
+    """An event, its place in the order of all events, in microseconds since 1970, and where it is.
+
+    The number is that in the trail. It is negative for a live event: −1 for the first one that was found.
+    """
 
     at: int
     event: StoredEvent
+    trail: str
+    number: int
 
 
 class Archive(NamedTuple):
@@ -292,18 +305,15 @@ class ArchiveReader(EventSource):
 
         conditions = self._with_tokens(query_filters.conditions(self._now, **filters))
         after = None if cursor is None else _decode_cursor(cursor, newest_first)
+        next_cursor = None
 
         with self._view() as view:
             # One event more than the page has shows whether there is a next page.
             found = list(islice(view.select_after(after, conditions, newest_first, limit + 1), limit + 1))
+            if len(found) > limit:
+                next_cursor = _encode_cursor(view.cursor_after(found[limit - 1], conditions, newest_first))
 
-        events = [placed.event.event() for placed in found[:limit]]
-        if len(found) <= limit:
-            return Page(events, None)
-
-        packed = msgspec.msgpack.encode(_Cursor(newest_first, events[-1].event_id))
-
-        return Page(events, base64.urlsafe_b64encode(packed).decode().rstrip("="))
+        return Page([placed.event.event() for placed in found[:limit]], next_cursor)
 
     @with_filter_signature
     def follow(
@@ -375,7 +385,9 @@ class _View:
         ]
 
         archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_place, reverse=newest_first)
-        streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
+        streams: list[Iterator[_Placed]] = [
+            (_Placed(found.at, found.event, found.trail, found.number) for found in archived)
+        ]
         streams += [self._of_live(trail, conditions, newest_first, at_most) for trail in self._live]
         if len(streams) == 1:
             return streams[0]
@@ -392,15 +404,18 @@ class _View:
         engine = ScanEngine([trail], self._scanner)
         if isinstance(trail, StreamTrail):
             for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
-                yield _Placed(microseconds(event.timestamp), event)
+                yield _Placed(microseconds(event.timestamp), event, trail.path, -1)
             return
 
         most = None if at_most is None else at_most + REMEMBERED
+        name = _name_of(trail)
+        number = 0
 
         for event in engine.select(conditions, newest_first=newest_first, at_most=most):
             if not self._is_repeated(trail, event):
                 at = microseconds(event.timestamp)
-                yield _Placed(at if trail.seed is None else max(at, trail.seed), event)
+                number -= 1
+                yield _Placed(at if trail.seed is None else max(at, trail.seed), event, name, number)
 
     def _is_repeated(self, trail: LiveTrail, event: StoredEvent) -> bool:
         """Return whether *event* repeats one of the last archived lines, as a writer does after a failed fsync."""
@@ -442,23 +457,74 @@ class _View:
                 at = max(at, placed.at)
                 yield Found(at, name, n, placed.event)
 
+    def cursor_after(self, placed: _Placed, conditions: Conditions, newest_first: bool) -> _Cursor:
+        """Return the cursor of the page that begins after an event, which matches *conditions*."""
+        event_id, name, number = placed.event.event_id, placed.trail, placed.number
+        if number >= 0:
+            return _Cursor(newest_first, event_id, _digest(name), number, 0)
+
+        trail = next(trail for trail in self._live if isinstance(trail, LiveTrail) and _name_of(trail) == name)
+        by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
+        with_id = self._of_live(trail, by_id, newest_first, None)
+        nth = sum(1 for _ in islice(with_id, 2))
+        if nth > 1:
+            # The trail repeats the id: count how often up to this event.
+            before = islice(self._of_live(trail, conditions, newest_first, None), -number)
+            nth = sum(1 for other in before if other.event.event_id == event_id)
+
+        ranges = (r for part in self._archived for found in part.snapshot.segments.values() for r in found)
+        archived = max((r.stop_number for r in ranges if r.trail in trail.archived_names), default=0)
+        return _Cursor(newest_first, event_id, _digest(name), archived, nth)
+
     def select_after(
-        self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int
+        self, cursor: _Cursor | None, conditions: Conditions, newest_first: bool, at_most: int
     ) -> Iterator[_Placed]:
-        """Yield the matching events after the one with this id; from the first one on without it."""
-        if event_id is None:
+        """Yield the matching events after the one that *cursor* names; from the first one on without it."""
+        if cursor is None:
             return self.select(conditions, newest_first=newest_first, at_most=at_most)
 
-        by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
-        answers = (
-            engine.select(snapshot, by_id, newest_first=True, at_most=1) for _, _, engine, snapshot in self._archived
-        )
-        bound = next((found.at for archived in answers for found in archived), None)
+        live = (trail.archived_names for trail in self._live if isinstance(trail, LiveTrail))
+        names = [frozenset(map(_digest, of_trail)) for of_trail in live]
+        trails = frozenset({cursor.trail}).union(*(found for found in names if cursor.trail in found))
 
+        def is_named(found: Found | _Placed) -> bool:
+            if found.event.event_id != cursor.event_id or _digest(found.trail) not in trails:
+                return False
+            if cursor.nth == 0:
+                return found.number == cursor.number
+            return found.number < 0 or found.number >= cursor.number
+
+        following = self._after(cursor, conditions, newest_first, is_named)
+        if following is None and cursor.nth > 0:
+            # Meanwhile the event was archived under the name of another host.
+            following = self._after(cursor, conditions, newest_first, lambda f: f.event.event_id == cursor.event_id)
+
+        return iter(()) if following is None else following
+
+    def _after(
+        self,
+        cursor: _Cursor,
+        conditions: Conditions,
+        newest_first: bool,
+        is_named: Callable[[Found | _Placed], bool],
+    ) -> Iterator[_Placed] | None:
+        """Return the matching events after the one that *cursor* names; None if there is no such event."""
+        by_id = query_filters.conditions(event_id=cursor.event_id, kind=[None, *Kind])
+        places = []
+
+        for _, _, engine, snapshot in self._archived:
+            archived = engine.select(snapshot, by_id, newest_first=newest_first, at_most=None)
+            places += [found.at for found in archived if is_named(found) and conditions.matches(found.event)]
+
+        choose = max if newest_first else min
+        bound = choose(places, default=None)
         found = self.select(conditions, newest_first=newest_first, at_most=None, bound=bound)
-        following = dropwhile(lambda placed: placed.event.event_id != event_id, found)
 
-        return islice(following, 1, None)
+        nth = max(cursor.nth, 1)
+        named = next(islice(filter(is_named, found), nth - 1, None), None)
+
+        # The search has stopped at the event: the others follow.
+        return None if named is None else found
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
@@ -575,8 +641,20 @@ def _place(found: Found) -> Place:
     return found.at, found.trail, found.number
 
 
-def _decode_cursor(cursor: Any, newest_first: bool) -> str:
-    """Return the id of the event that *cursor* names."""
+def _name_of(trail: LiveTrail) -> str:
+    """Return the name of a live trail in cursors, one of those that it has in archives."""
+    return max(trail.archived_names, default=trail.path)
+
+
+def _digest(name: str) -> str:
+    return blake2b(os.fsencode(name), digest_size=9).hexdigest()
+
+
+def _encode_cursor(cursor: _Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: Any, newest_first: bool) -> _Cursor:
     if not isinstance(cursor, str):
         raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
 
@@ -590,4 +668,4 @@ def _decode_cursor(cursor: Any, newest_first: bool) -> str:
     if decoded.newest_first != newest_first:
         raise AuditValueError(f"cursor={cursor!r}: expected a cursor of the same order, got one of the other order")
 
-    return decoded.event_id
+    return decoded

@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, ope
 from structlog_audit.archive.segment_content import is_pruned, segment_bytes
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX, require_folder
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
+from structlog_audit.export import made_folder
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.seal_folder import FOLDER_MODE
 from structlog_audit.integrity.standalone.verify_trail import (
@@ -126,8 +128,8 @@ def restore(
                 pruned.append(ranges[0].name)
                 continue
 
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            written += _restore_segment(log, database, ranges, target)
+            with made_folder(Path(target).parent), _naming(target):
+                written += _restore_segment(log, database, ranges, target)
             files.append(target)
             if progress is not None:
                 progress(written)
@@ -264,6 +266,17 @@ def _free_path(folder: str, base: str, us: int, used: set[str]) -> str:
         time += dt.timedelta(microseconds=1)
 
 
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Name *path* in an error of the ``with`` block that names no file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
+
+
 def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], target: str) -> int:
     """Write one segment, and return its size."""
     unfinished = target + UNFINISHED_SUFFIX
@@ -334,11 +347,15 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
 
     unfinished = folder + UNFINISHED_SUFFIX
     shutil.rmtree(unfinished, ignore_errors=True)
-    os.mkdir(unfinished, FOLDER_MODE)
-
     copied = msgspec.structs.replace(sealed.copied, files=files)
-    write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
-    os.rename(unfinished, folder)
+    try:
+        with _naming(folder):
+            os.mkdir(unfinished, FOLDER_MODE)
+            write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
+            os.rename(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
     return True
 

@@ -33,7 +33,7 @@ class CheckpointLines:
         self._stamp = stamp or ChainedStamp()
 
     def append(self, note: Note, operation: str = "checkpoint") -> bool:
-        """Append the line of the checkpoint *note*; return whether it is in the file as a whole.
+        """Append the line of the checkpoint *note*; return whether it is in the file as a whole, and for a key on the disk.
 
         Args:
             note: The checkpoint.
@@ -45,7 +45,8 @@ class CheckpointLines:
 
         written = 0
         try:
-            written = self._write(line)
+            # The copy of a statement about a key is deleted once its line is there.
+            written = self._write(line, is_synced=operation == "key")
         except OSError:
             # The next checkpoint has all that this one has.
             pass
@@ -54,11 +55,14 @@ class CheckpointLines:
                 self._stamp.renew()
         return written == len(line)
 
-    def _write(self, line: bytes) -> int:
+    def _write(self, line: bytes, *, is_synced: bool) -> int:
         fd = os.open(self._trail, _FLAGS)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return 0
-            return os.write(fd, line)
+            written = os.write(fd, line)
+            if is_synced:
+                os.fsync(fd)
+            return written
         finally:
             os.close(fd)

@@ -17,9 +17,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from structlog_audit.exceptions import AuditReadError, AuditValueError
+from structlog_audit.export import made_folder, write_atomically
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.merkle import HASH_BYTES, TILE, leaf_hash, root_at
 from structlog_audit.integrity.notes import MAX_NOTE_BYTES, Checkpoint, Note, parse_checkpoint, parse_note
@@ -81,7 +83,7 @@ def export_tiles(trail: str | os.PathLike[str], folder: str | os.PathLike[str]) 
 
         target = _Target(os.fspath(folder), checkpoint, hashes)
         runs = _runs_of(path, hashes, checkpoint.size)
-        with target.cleared_after_failure():
+        with made_folder(Path(folder)), target.cleared_after_failure():
             _write_hashes(target, runs)
             _write_entries(target, runs)
             target.write_checkpoint(note)
@@ -108,18 +110,17 @@ class _Target:
         self.checkpoint = checkpoint
         self.hashes = hashes
         self.files = 0
-        self._folder = folder
-        self._is_made = not os.path.lexists(folder)
-        self._is_new = self._is_made or not os.listdir(folder)
+        self._folder = Path(folder)
+        self._is_new = not os.path.lexists(folder) or not os.listdir(folder)
 
         if not self._is_new:
             self._check_earlier()
 
     def _check_earlier(self) -> None:
         """Check that the folder has an export of an earlier state of this trail."""
-        expected = f"{self._folder!r}: expected a new or an empty folder, or one with an export of this trail"
+        expected = f"{str(self._folder)!r}: expected a new or an empty folder, or one with an export of this trail"
         try:
-            with open_file(os.path.join(self._folder, _CHECKPOINT)) as file:
+            with open_file(os.fspath(self.path_of(_CHECKPOINT))) as file:
                 earlier = parse_checkpoint(parse_note(file.read(MAX_NOTE_BYTES + 1)).text)
         except FileNotFoundError:
             raise AuditValueError(f"{expected}, got other files, or an export that was interrupted") from None
@@ -144,8 +145,6 @@ class _Target:
         except BaseException:
             if self._is_new:
                 shutil.rmtree(os.path.join(self._folder, "tile"), ignore_errors=True)
-            if self._is_made:
-                shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
     def width(self, level: int, number: int) -> int:
@@ -158,7 +157,7 @@ class _Target:
 
     def has(self, name: str) -> bool:
         """Return whether the file *name* exists."""
-        return os.path.exists(os.path.join(self._folder, name))
+        return self.path_of(name).exists()
 
     def has_entries(self, number: int) -> bool:
         """Return whether there is a bundle of entries."""
@@ -166,8 +165,11 @@ class _Target:
 
     def read(self, name: str) -> bytes:
         """Return the content of the file *name*."""
-        with open(os.path.join(self._folder, name), "rb") as file:
-            return file.read()
+        return self.path_of(name).read_bytes()
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of the file *name*."""
+        return self._folder / name
 
     def write_checkpoint(self, note: Note) -> None:
         """Write the checkpoint, unless it is there."""
@@ -176,13 +178,8 @@ class _Target:
             self.write(_CHECKPOINT, data)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write the file *name* beside its path, and rename it."""
-        path = os.path.join(self._folder, name)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-
-        os.replace(f"{path}.new", path)
+        """Write the file *name*, which appears when it is complete and on the disk."""
+        write_atomically(self.path_of(name), [data])
         self.files += 1
 
 
@@ -204,16 +201,23 @@ def _write_hashes(target: _Target, runs: Sequence[_PlacedRun]) -> None:
 
 
 def _authentic_tile(target: _Target, level: int, number: int) -> bytes:
-    """Return the hashes of a tile. Those of partial tiles are part of the root, which was checked.
+    """Return the hashes of a tile.
 
     Raises:
-        SealError: They are lost, or do not give the hash above them.
+        SealError: They are lost or damaged.
     """
-    width = target.width(level, number)
-    tile = target.hashes.read(level, number * TILE, width)
-    if width == TILE and perfect_root(tile) != target.hashes.read(level + 1, number, 1):
+    tile = target.hashes.read(level, number * TILE, target.width(level, number))
+    if not _is_authentic(target, level, number, tile):
         raise SealError("BAD_SEAL", _DAMAGED)
     return tile
+
+
+def _is_authentic(target: _Target, level: int, number: int, tile: bytes) -> bool:
+    """Return whether *tile* gives the hash above it. Those of partial tiles are part of the root, which was checked."""
+    width = target.width(level, number)
+    if width < TILE:
+        return tile == target.hashes.read(level, number * TILE, width)
+    return len(tile) == TILE * HASH_BYTES and perfect_root(tile) == target.hashes.read(level + 1, number, 1)
 
 
 def _write_entries(target: _Target, runs: Sequence[_PlacedRun]) -> None:
@@ -230,7 +234,7 @@ def _write_entries(target: _Target, runs: Sequence[_PlacedRun]) -> None:
         if len(lines) < width:
             continue
 
-        leaves = target.read(tile_path(0, number, width))
+        leaves = _published_leaves(target, number)
         for at, line in enumerate(lines):
             if line.leaf != leaves[at * HASH_BYTES : (at + 1) * HASH_BYTES]:
                 where = f"line {line.number} of {line.segment}"
@@ -239,6 +243,19 @@ def _write_entries(target: _Target, runs: Sequence[_PlacedRun]) -> None:
         entries = [line.entry for line in lines if line.entry is not None]
         if len(entries) == width:
             target.write(tile_path(_ENTRIES, number, width), b"".join(entries))
+
+
+def _published_leaves(target: _Target, number: int) -> bytes:
+    """Return the hashes of a tile of leaves in the folder.
+
+    Raises:
+        AuditReadError: The tile is of an earlier export, and was changed since.
+    """
+    name = tile_path(0, number, target.width(0, number))
+    leaves = target.read(name)
+    if not _is_authentic(target, 0, number, leaves):
+        raise AuditReadError(f"{str(target.path_of(name))!r} was changed after it was exported: export to a new folder")
+    return leaves
 
 
 class _Line(NamedTuple):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,10 +27,11 @@ from typing import Any
 import msgspec
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit._timers import CallLater, try_call_later
+from structlog_audit._timers import CallLater, cancel, try_call_later
 from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
+from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.monitoring.alerts import Alert
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
 from structlog_audit.monitoring.trackers import (
@@ -43,6 +45,7 @@ from structlog_audit.monitoring.trackers import (
 )
 from structlog_audit.query.field_tests import FieldTest, OneOf
 from structlog_audit.query.filters import microseconds
+from structlog_audit.query.times import Time, resolve_time
 
 ALERTS_LOGGER = "structlog_audit.alerts"
 """The logger of alerts. Without a handler on it or its parents, `logging` writes alerts to stderr."""
@@ -52,6 +55,12 @@ _MAX_WAITING = 10_000
 
 _LOG_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for another thread that is logging alerts."""
+
+_MOST_PER_EVENT = 20
+"""Subjects that an event checks for silence at most. A timer checks as many at a time, so that no event waits for all."""
+
+_AT_ONCE = -1
+"""The time of a timer that checks the subjects that an event left."""
 
 _MAX_TIMER_SECONDS = 86_400.0
 """The longest time of a timer, which a thread may wait."""
@@ -122,8 +131,9 @@ class Monitor:
         self._logging = threading.RLock()
         self._is_scheduled = False
         self._changing = threading.RLock()
-        # The times, in microseconds, at which timers are set: each earlier than those set before it.
-        self._timers: list[int] = []
+        # The time, in microseconds, at which the timer is set, and what `call_later` returned for it.
+        self._timer_at: int | None = None
+        self._timer: Any = None
 
     @property
     def alerts(self) -> dict[str, int]:
@@ -169,12 +179,31 @@ class Monitor:
         """Return the alerts of rules with ``no_event_for`` at the time *now*, if all events until then were added."""
         return self._silent(microseconds(now))
 
-    def _silent(self, now: int) -> list[Alert]:
-        """Return the alerts about silence at *now*, in the order of their times."""
-        found = [(silence.timestamp, tracker, silence) for tracker in self._silences for silence in tracker.due(now)]
-        found.sort(key=lambda item: item[0])
+    def _silent(self, now: int, most: int = sys.maxsize) -> list[Alert]:
+        """Return the alerts of *most* checks for silence at *now*, in the order of their times."""
+        alerts = []
 
-        return [_alert_of_silence(tracker, silence) for _, tracker, silence in found]
+        for _ in range(most):
+            check, tracker = self._next_check()
+            if tracker is None or check > now:
+                break
+
+            silence = tracker.check()
+            if silence is not None:
+                alerts.append(_alert_of_silence(tracker, silence))
+
+        return alerts
+
+    def _next_check(self) -> tuple[int, SilenceTracker | None]:
+        """Return the earliest time at which a subject may be due, and its tracker; None if none is watched."""
+        first, found = 0, None
+
+        for tracker in self._silences:
+            check = tracker.next_check
+            if check is not None and (found is None or check < first):
+                first, found = check, tracker
+
+        return first, found
 
     def _crossings(self, event: Any, timestamp: int) -> Crossings:
         names = (event.operation, event.status, event.kind)
@@ -235,39 +264,50 @@ class Monitor:
         def accept_and_watch_silence(line: bytes, timestamp: int) -> None:
             # The timer runs in another thread.
             with self._changing:
-                for alert in self._silent(timestamp):
-                    self._schedule(alert, call_later)
+                self._schedule_silent(timestamp, call_later)
                 accept_and_watch(line, timestamp)
-                self._set_timer(call_later, clock)
+                self._set_timer(timestamp, call_later, clock)
 
         return accept_and_watch_silence
 
-    def _set_timer(self, call_later: CallLater, clock: Callable[[], int]) -> None:
-        """Look for silence at the time at which a subject may be due, unless a timer that is set will do so."""
-        checks = [tracker.next_check for tracker in self._silences]
-        first = min((check for check in checks if check is not None), default=None)
-        if first is None or (self._timers and self._timers[-1] <= first):
+    def _schedule_silent(self, now: int, call_later: CallLater) -> None:
+        """Log the first alerts about silence at *now*."""
+        for alert in self._silent(now, _MOST_PER_EVENT):
+            self._schedule(alert, call_later)
+
+    def _set_timer(self, now: int, call_later: CallLater, clock: Callable[[], int]) -> None:
+        """Look for silence at the time at which a subject may be due, unless the timer that is set will do so."""
+        first, tracker = self._next_check()
+        at = first if first > now else _AT_ONCE
+        if tracker is None or (self._timer_at is not None and self._timer_at <= at):
             return
 
         def check() -> None:
             with self._changing:
-                self._timers.remove(first)
-                for alert in self._silent(clock() // 1_000):
-                    self._schedule(alert, call_later)
-                self._set_timer(call_later, clock)
+                # Another one may be set, if this one could not be cancelled.
+                if self._timer_at == at:
+                    self._timer_at = None
+                now = clock() // 1_000
+                self._schedule_silent(now, call_later)
+                self._set_timer(now, call_later, clock)
 
+        cancel(self._timer)
+        self._timer_at = at
         seconds = max(0.0, (first - clock() // 1_000) / 1e6)
-        self._timers.append(first)
 
-        # Without a thread, the next event tries again.
-        if not try_call_later(call_later, min(seconds, _MAX_TIMER_SECONDS), check):
-            self._timers.remove(first)
+        try:
+            self._timer = call_later(min(seconds, _MAX_TIMER_SECONDS), check)
+        except RuntimeError:
+            # Without a thread, the next event tries again.
+            self._timer_at = None
 
     def close(self) -> None:
         """Log the alerts that wait, and watch no subject for silence until its next event."""
         with self._changing:
             for tracker in self._silences:
                 tracker.stop()
+            cancel(self._timer)
+            self._timer = self._timer_at = None
         self.log_waiting()
 
     def _schedule(self, alert: Alert, call_later: CallLater) -> None:
@@ -350,13 +390,20 @@ def relevant_events(rules: Iterable[Rule]) -> list[FieldTest]:
     return tests
 
 
+def _require_events(name: str, value: Any) -> None:
+    if isinstance(value, (str, bytes, AuditEvent)) or not isinstance(value, Iterable):
+        raise AuditTypeError(
+            f"{name}={value!r}: expected events, such as those of open_trail(path).iter_events(), got {type(value).__name__}"
+        )
+
+
 def replay(
     rules: Any,
     events: Iterable[AuditEvent | StoredEvent],
     *,
     earlier: Iterable[AuditEvent | StoredEvent] = (),
-    since: dt.datetime | None = None,
-    now: dt.datetime | None = None,
+    since: Time | None = None,
+    now: Time | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
 ) -> Iterator[Alert]:
     """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the state of the rules.
@@ -369,22 +416,28 @@ def replay(
         now: The time up to which all events are given. Without it, nothing is known about the time after the last one.
         operations: As for `Monitor`.
 
+    Both times may be text, as in queries: ``"yesterday"``, ``"2025-01-15"``. A naive datetime is local time.
+
     Raises:
-        AuditTypeError, AuditValueError: The rules are invalid.
+        AuditTypeError, AuditValueError: The rules, the events or a time are invalid; the message names the parameter.
     """
     monitor = Monitor(rules, operations=operations)
+    current = dt.datetime.now(dt.UTC)
+    first, last = resolve_time("since", since, current), resolve_time("now", now, current)
+    for name, value in (("events", events), ("earlier", earlier)):
+        _require_events(name, value)
 
     def alerts() -> Iterator[Alert]:
         for event in earlier:
             monitor.learn(event)
 
-        if since is not None:
-            monitor.begin(since)
+        if first is not None:
+            monitor.begin(first)
 
         for event in events:
             yield from monitor.see(event)
 
-        if now is not None:
-            yield from monitor.advance(now)
+        if last is not None:
+            yield from monitor.advance(last)
 
     return alerts()

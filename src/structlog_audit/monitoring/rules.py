@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from typing import Any, Unpack
 
 from structlog_audit._config_files import load_file
-from structlog_audit._durations import parse_duration
+from structlog_audit._durations import format_duration, parse_duration
 from structlog_audit._references import resolve_references
 from structlog_audit._validation import require_integer
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass
@@ -41,6 +41,9 @@ _APPLIES_TO = {
     "outside": (*_WINDOWS, "first_seen"),
 }
 """The bounds that a parameter applies to, if not all."""
+
+_KEYS = ("rules", "working_hours")
+"""The keys of a file."""
 
 _NOT_FILTERS = frozenset(("event_id", "start_time", "end_time", "since", "until"))
 _SUBJECTS = ("user_id", "session_id", "operation", "status")
@@ -189,9 +192,7 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
 
     named: dict[str, WorkingHours] = {}
     if isinstance(value, Mapping):
-        if "rules" not in value or not set(value) <= {"rules", "working_hours"}:
-            keys = ", ".join(repr(key) for key in value) or "none"
-            raise AuditTypeError(f"expected a list of rules, or a mapping with the key 'rules', got the keys {keys}")
+        _check_keys(value)
         named = _named_hours(value.get("working_hours", {}))
         value = value["rules"]
         if isinstance(value, Mapping):
@@ -209,6 +210,20 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
     _refuse_duplicate_names(found)
 
     return found
+
+
+def _check_keys(value: Mapping[Any, Any]) -> None:
+    for key in value:
+        if key not in _KEYS:
+            similar = get_close_matches(str(key), _KEYS, 1)
+            hint = f" Did you mean {similar[0]!r}?" if similar else ""
+            raise AuditTypeError(
+                f"unknown key {key!r}: expected the keys 'rules' and, if needed, 'working_hours'.{hint}"
+            )
+
+    if "rules" not in value:
+        keys = ", ".join(repr(key) for key in value) or "none"
+        raise AuditTypeError(f"expected a list of rules, or a mapping with the key 'rules', got the keys {keys}")
 
 
 def _refuse_duplicate_names(rules: tuple[Rule, ...]) -> None:
@@ -304,7 +319,8 @@ def _check_hours(during: Any, outside: Any, bound: str, threshold: float) -> Non
         microseconds = int(threshold * 1_000_000)
         if during.time_after(0, microseconds) is None:
             expected = "a working time that passes within a year"
-            raise AuditValueError(f"no_event_for={threshold:g} seconds: expected {expected}, with during={during!r}")
+            time = format_duration(dt.timedelta(seconds=threshold))
+            raise AuditValueError(f"no_event_for={time!r}: expected {expected}, with during={during!r}")
 
 
 def _within(value: Any, bound: str) -> dt.timedelta | None:

@@ -17,7 +17,7 @@ import datetime as dt
 import hashlib
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -203,7 +203,8 @@ class SilenceTracker(Tracker):
         self._last: dict[Subject, tuple[int, str | None]] = {}
 
         # One entry for each watched subject, with a time at which to check it: its deadline, or an earlier one.
-        self._checks: list[tuple[int, int, Subject]] = []
+        # A silence whose subject had its next event before the check is an entry of its own.
+        self._checks: list[tuple[int, int, Subject, Silence | None]] = []
         self._number = 0
 
     def _add(self, event: Any, timestamp: int) -> Crossing | None:
@@ -224,6 +225,8 @@ class SilenceTracker(Tracker):
         known = self._last.get(subject)
         if known is not None:
             last, _ = known
+            if self._checks[0][0] + LATENESS <= timestamp:
+                self._note_end_of_silence(subject, timestamp)
             # An event that is only late does not make the last one earlier.
             if not 0 < last - timestamp <= LATENESS:
                 self._last[subject] = timestamp, event_id
@@ -235,9 +238,8 @@ class SilenceTracker(Tracker):
 
         deadline = self._deadline(timestamp)
         if deadline is not None:
-            self._number += 1
             self._last[subject] = timestamp, event_id
-            heapq.heappush(self._checks, (deadline, self._number, subject))
+            self._push(deadline, subject)
 
     def _deadline(self, last: int) -> int | None:
         """Return when the time without an event is over after *last*; None for never."""
@@ -245,27 +247,39 @@ class SilenceTracker(Tracker):
             return self.rule.during.time_after(last, self._duration)
         return last + self._duration
 
+    def _push(self, time: int, subject: Subject, ended: Silence | None = None) -> None:
+        self._number += 1
+        heapq.heappush(self._checks, (time, self._number, subject, ended))
+
+    def _note_end_of_silence(self, subject: Subject, timestamp: int) -> None:
+        """Keep the silence of *subject* before its event at *timestamp*, if it was due and has not been found."""
+        last, event_id = self._last[subject]
+        deadline = self._deadline(last)
+        if deadline is not None and deadline + LATENESS <= timestamp:
+            self._push(deadline, subject, Silence(subject, deadline, event_id))
+
     @property
     def next_check(self) -> int | None:
         """The earliest time at which a subject may be due; None if none is watched."""
         return self._checks[0][0] + LATENESS if self._checks else None
 
-    def due(self, now: int) -> Iterator[Silence]:
-        """Yield the subjects without an event for the time of the rule at *now*. Their next event counts again."""
-        checks = self._checks
-        while checks and checks[0][0] + LATENESS <= now:
-            _, number, subject = heapq.heappop(checks)
-            last, event_id = self._last[subject]
-            deadline = self._deadline(last)
+    def check(self) -> Silence | None:
+        """Check the subject of `next_check`; return its silence, if no event came. Its next event counts again."""
+        checked, number, subject, ended = heapq.heappop(self._checks)
+        if ended is not None:
+            return ended
 
-            # The subject had events since the check was noted.
-            if deadline is not None and deadline + LATENESS > now:
-                heapq.heappush(checks, (deadline, number, subject))
-                continue
+        last, event_id = self._last[subject]
+        deadline = self._deadline(last)
 
-            del self._last[subject]
-            if deadline is not None:
-                yield Silence(subject, deadline, event_id)
+        # The subject had events since the check was noted.
+        if deadline is not None and deadline != checked:
+            heapq.heappush(self._checks, (deadline, number, subject, None))
+            return None
+
+        del self._last[subject]
+
+        return None if deadline is None else Silence(subject, deadline, event_id)
 
 
 def tracker_of(rule: Rule, classes: OperationClasses | None) -> Tracker:

@@ -99,7 +99,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             arguments, or the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
         clock: Returns the time in nanoseconds since 1970.
         randbits: Returns the given number of random bits as an integer.
-        call_later: Calls a function after a delay in seconds on another thread; raises a RuntimeError if it cannot.
+        call_later: Calls a function after a delay in seconds on another thread; raises a RuntimeError if it cannot. It may
+            return a timer with ``cancel()``.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.

@@ -137,16 +137,18 @@ class UserAggregate(UserCounts):
 class RecentEvents:
     """The number of events of a list, and the newest of them."""
 
-    __slots__ = ("entries", "events", "total")
+    __slots__ = ("entries", "events", "failed", "total")
 
     def __init__(self, limit: int = NEWEST) -> None:
         self.total = 0
+        self.failed = 0
         self.entries = 0
         self.events: deque[StoredEvent] = deque(maxlen=limit)
 
     def add(self, event: StoredEvent) -> None:
         """Count *event*, and keep it while it is among the newest."""
         self.total += 1
+        self.failed += event.status is EventStatus.FAILURE
         self.entries += len(event.entry_ids)
         self.events.append(event)
 
@@ -155,9 +157,9 @@ class RecentEvents:
         return [(event_row(event), event) for event in reversed(self.events)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the totals of events and entry ids, and the rows of the newest events."""
+        """Return the totals of events, failures and entry ids, and the rows of the newest events."""
         newest = [row for row, _ in self.rows()]
-        return {"total": self.total, "entries": self.entries, "newest": newest}
+        return {"total": self.total, "failed": self.failed, "entries": self.entries, "newest": newest}
 
 
 class ReportAggregates:
@@ -170,6 +172,9 @@ class ReportAggregates:
 
         # month → user → operation
         self.months: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+
+        self.without_user: Counter[str] = Counter()
+        """The number of events without a user, by month."""
 
         self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
         self.users: defaultdict[str | None, UserAggregate] = defaultdict(UserAggregate)
@@ -212,6 +217,7 @@ class ReportAggregates:
 
         self.hours[hour][event.status] += 1
         self.months[month][user_id or ANONYMOUS][operation] += 1
+        self.without_user[month] += user_id is None
         self.operations[operation].add(event)
         self.users[user_id].add(event)
 

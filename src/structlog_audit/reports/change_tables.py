@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from structlog_audit.reports import formatting
-from structlog_audit.reports.document import Column, Table
+from structlog_audit.reports.document import NOTHING, Column, Table
 
 READING = (
     "“Very unlikely to be chance”: without a change, fewer than 1 of 1,000 such reports would show any such difference; "
@@ -41,8 +41,11 @@ def change_table(caption: str, group: dict[str, Any], kind: str) -> Table:
     # A rate in a table of operations is drawn as a bar of its counts, which these rows lack.
     rows = [{**row, "was": _text(kind, row["before"]), "is": _text(kind, row["now"])} for row in group["most"]]
     changes = formatting.number(group["changes"])
-    note = f"The {len(rows)} least likely of {changes}." if group["changes"] > len(rows) else ""
-    return Table(caption, _COLUMNS, rows, note, is_list=True)
+    notes = [f"The {len(rows)} least likely of {changes}."] if group["changes"] > len(rows) else []
+    if any(row["name"] is None for row in rows):
+        notes.append(f"{NOTHING} stands for the events without a user.")
+
+    return Table(caption, _COLUMNS, rows, " ".join(notes), is_list=True)
 
 
 def _text(kind: str, value: float) -> str:

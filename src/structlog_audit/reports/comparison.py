@@ -403,5 +403,5 @@ def _durations(before: Side, now: Side) -> Iterator[Row]:
             "before": median,
             "now": later_median,
             "chance": chance,
-            "sentence": f"half took at most {medians} (95 %: {slow} and {later_slow} ms)",
+            "sentence": f"half took at most {medians}, and 95 of 100 at most {slow} and {later_slow} ms",
         }

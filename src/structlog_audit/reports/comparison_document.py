@@ -46,17 +46,21 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
             ("Created", f"{created} by {members['software']}"),
         ],
         verdict=worst,
-        headline=_headline(worst, number),
+        headline=_headline(verdicts, number),
         keys=_key_figures(members),
         sections=sections,
         zone=members["now"]["time_zone"],
     )
 
 
-def _headline(worst: str, section_number: int) -> str:
-    if worst == "complete":
+def _headline(verdicts: list[str], section_number: int) -> str:
+    before, now = verdicts
+    if before == now == "complete":
         return "Complete on both sides, by the evidence of their sources"
-    return f"{worst.capitalize()} on one side or both (reasons in section {section_number})"
+
+    words = f"{before} on both sides" if before == now else f"{before} before, {now} now"
+
+    return f"{words.capitalize()} (reasons in section {section_number})"
 
 
 def _side(side: dict[str, Any]) -> str:

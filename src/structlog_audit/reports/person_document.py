@@ -24,7 +24,8 @@ _TITLES = {
 """The titles of the sections, in order."""
 
 _LIMITS = (
-    "Text: a name in an error message, or in a member of the metadata that was not named, is not found.",
+    "Text: a name in an error message, or in a member of the metadata that was not named, is not found, nor one that is only "
+    "a part of a value, such as of a session id.",
     "Other trails, other handlers of the application, its database, backups, and copies that left this machine.",
     "Events before the first and after the last line that was read, and segments that were deleted: see Completeness.",
     "Earlier tokens of a person who was erased: they lead to nobody. The trail events of erasures name them.",
@@ -214,7 +215,9 @@ def _unknown(members: dict[str, Any]) -> list[Block]:
 def _span(group: dict[str, Any]) -> str:
     times = formatting.time_range(group["first"], group["last"])
     events = formatting.count(group["total"], "event")
-    return f"{events} {times}, {formatting.number(group['failures'])} of them failures."
+    failed = formatting.number(group["failures"])
+
+    return f"{events} {times}, of which {failed} failed."
 
 
 def _operations(group: dict[str, Any]) -> Table:

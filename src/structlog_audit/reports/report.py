@@ -79,8 +79,9 @@ class Report(ReportForms):
                             ``problems`` of the files by code
         ``integrity``       the verdict on the seal of each trail, with its ``findings`` and the ``evidence`` it rests on: keys,
                             checkpoint, anchors; empty if nothing was verified
-        ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``,
-                            the latter with ``total`` and ``by_class`` of every user
+        ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``, the
+                            latter with ``total`` and ``by_class`` of every user; and the events ``without_user``, which
+                            count as those of a user ``anonymous``
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
         ``comparison``      with the period before, as `structlog_audit.reports.ComparisonReport`, if the source is known to
                             have that period whole; else the ``reasons`` why not
@@ -88,9 +89,9 @@ class Report(ReportForms):
         ``classes``         ``classified`` events and their counts ``by_class``; ``unclassified`` events and their operations
         ``users``           ``total``; the 50 ``most_active``; the 10 with ``most_failures``
         ``unknown_status``  the number of events whose status states neither success nor failure
-        ``failures``        ``total``, the number of their ``entries``, and the 50 ``newest``; likewise those of the
-                            classes delete and export, ``deletions`` and ``exports``, and, with the 200 newest, the
-                            ``activity`` of the user, with ``hints`` if there is none
+        ``failures``        ``total``, how many ``failed``, the number of their ``entries``, and the 50 ``newest``;
+                            likewise those of the classes delete and export, ``deletions`` and ``exports``, and, with the
+                            200 newest, the ``activity`` of the user, with ``hints`` if there is none
         ``open_intents``    ``total``, ``entries``, and the 50 ``oldest`` without a known outcome
         ``trail_events``    ``total``, counts ``by_operation``, and the 50 ``newest``
         ``clauses``         the compliance clauses, each with the sections that contain evidence for it

@@ -139,7 +139,7 @@ def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, A
     for month in _months_of_report(aggregates, span):
         users: Mapping[str, Counter[str]] = aggregates.months.get(month, {})
         row = _month(month, users, aggregates.classes)
-        rows.append(row)
+        rows.append({**row, "without_user": aggregates.without_user[month]})
     return rows
 
 

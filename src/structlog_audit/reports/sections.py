@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import CLASS_NAMES, PERCENTILES
+from structlog_audit.reports.aggregation import ANONYMOUS, CLASS_NAMES, PERCENTILES
 from structlog_audit.reports.change_tables import GROUPS, READING, change_table, without_changes
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import Block, BulletList, Column, Figure, Table
@@ -19,6 +19,9 @@ _MOST_OPERATIONS_OF_MONTHS = 6
 """Maximum operations with a column of their own in the monthly figures."""
 
 _MOST_USERS_OF_MONTH = 5
+
+_FAILED_EVENTS = "Failed events"
+"""The caption of the list whose events all failed."""
 
 _MOST_NAMED = 10
 """Maximum unclassified operations that a sentence names. Their table has more."""
@@ -194,10 +197,17 @@ def _months(members: dict[str, Any]) -> list[Block]:
     for month in members["months"]:
         counts = {_member_of(name): month["operations"].get(name, 0) for name in operations}
         others = month["total_events"] - sum(counts.values())
-        rows.append({**month, **counts, "others": others})
+        rows.append({**month, **counts, "users": _users_of_month(month), "others": others})
 
-    note = "Events without a user are counted under the name anonymous."
-    return [Table("Events by month and operation", columns, rows, note)]
+    return [Table("Events by month and operation", columns, rows)]
+
+
+def _users_of_month(month: dict[str, Any]) -> int:
+    """Return the number of users, without the name for the events without a user, which a user may have as well."""
+    anonymous = month["user_activity"].get(ANONYMOUS, {"total": 0})["total"]
+    users: int = month["users"]
+
+    return users - bool(anonymous and anonymous == month["without_user"])
 
 
 def _member_of(operation: str) -> str:
@@ -464,6 +474,8 @@ def _monthly_activity_table(months: Sequence[dict[str, Any]]) -> Table:
     columns = (_MONTH, _USER, *_activity_columns(rows))
     rows = [_activity_row(row) for row in rows]
     note = f"The {_MOST_USERS_OF_MONTH} most active users of each month."
+    if any(month["without_user"] for month in months):
+        note += f" Events without a user are counted under the name {ANONYMOUS}."
     return Table("User activity by month", columns, rows, note)
 
 
@@ -474,12 +486,12 @@ def _failures(members: dict[str, Any]) -> list[Block]:
     if not total:
         return [_NO_EVENTS]
     if not unknown:
-        return _event_blocks(members["failures"], "Failed events", columns, "There were no failures.")
+        return _event_blocks(members["failures"], _FAILED_EVENTS, columns, "There were no failures.")
 
     understood = formatting.count(total - unknown, "event")
     none_found = f"0 failures among the {understood} whose status is known."
     return [
-        *_event_blocks(members["failures"], "Failed events", columns, none_found),
+        *_event_blocks(members["failures"], _FAILED_EVENTS, columns, none_found),
         f"{formatting.count(unknown, 'event')} with a status that states neither success nor failure: without an error "
         "and below the level of failures, such an event is listed as SUCCESS.",
     ]
@@ -536,7 +548,11 @@ def _event_blocks(
 
     events = formatting.count(listed["total"], "event")
     entry_ids = formatting.count(listed["entries"], "entry id")
-    return [f"{events} with {entry_ids}.", event_table(caption, columns, listed, order=order)]
+    failed = listed.get("failed")
+    failures = f", of which {formatting.number(failed)} failed," if failed and caption != _FAILED_EVENTS else ""
+    repeated = ", repeated ones included" if listed["entries"] > 1 else ""
+
+    return [f"{events}{failures} with {entry_ids}{repeated}.", event_table(caption, columns, listed, order=order)]
 
 
 def _trail_events(members: dict[str, Any]) -> list[Block]:

@@ -283,3 +283,34 @@ def test_page_reads_only_its_part_of_the_trail(tmp_path, monkeypatch):
         assert len(other.page(cursor, limit=10, newest_first=newest_first).events) == 10
         spans = next(iter(other._scanner.problems._checked.values()))
         assert sum(stop - start for start, stop in spans) < 3 * line_blocks.BLOCK_BYTES
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_of_copied_numbered_files_end(tmp_path, newest_first):
+    """Files that begin with the same line are told apart: the pages have all that is in them, and end."""
+    lines = [line_of(number) for number in range(3)]
+    for copy, name in enumerate(["audit.jsonl.2", "audit.jsonl.1", "audit.jsonl"]):
+        (tmp_path / name).write_bytes(b"".join([*lines, line_of(10 + copy)]))
+    reader, cursor, found = open_trail(tmp_path / "audit.jsonl"), None, []
+    for _ in range(13):
+        page = reader.page(cursor, limit=1, newest_first=newest_first)
+        found += ids(page.events)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert cursor is None
+    expected = [id_of(line) for copy in range(3) for line in [*lines, line_of(10 + copy)]]
+    assert found == (expected[::-1] if newest_first else expected)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_of_trails_with_the_same_events_end(tmp_path, newest_first):
+    """Two trails with the same ids have each event on as many pages as there are trails."""
+    paths = [write_trail(tmp_path / name, active=b"".join(EVENTS[:4])) for name in "ab"]
+    reader, cursor, found = open_trail(*paths), None, []
+    for _ in range(8):
+        page = reader.page(cursor, limit=1, newest_first=newest_first)
+        found += page.events
+        cursor = page.cursor
+    assert cursor is None
+    assert found == reader.query_events(newest_first=newest_first)

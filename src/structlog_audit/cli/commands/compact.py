@@ -19,7 +19,12 @@ EXAMPLES = ("compact logs/audit.jsonl --to archive --promote tenant",)
 
 
 def compact(
-    trail: Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail, or a folder of trails.")],
+    trail: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRAIL", help="Active file of the trail, or a folder with trails, not with folders of them."
+        ),
+    ],
     *,
     to: Annotated[str, typer.Option("--to", metavar="ARCHIVE", help="Archive: a folder, or a URL such as s3://….")],
     promote: Annotated[

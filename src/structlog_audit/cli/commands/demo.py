@@ -6,6 +6,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,15 @@ def demo(
     if trail.exists():
         raise UsageError(f"{trail} already exists and was not changed: choose another folder")
 
-    _record(trail)
+    is_ours = folder is None or not place.exists()
+    try:
+        _record(trail)
+    except BaseException:
+        trail.unlink(missing_ok=True)
+        with suppress(OSError):
+            if is_ours:
+                place.rmdir()
+        raise
     name = str(trail)
     put_line(f"Six operations of two users are recorded in {name}, one JSON object per line.")
     _show("What did ann delete in the last hour?", query, name, "user_id=ann", "operation=FORGET", since="1h")
@@ -48,9 +57,16 @@ def demo(
 def _record(trail: Path) -> None:
     logger = PrivateLogger("structlog_audit.demo")
     logger.propagate = False
-    handler = AuditHandler(filename=trail)
+    handler = AuditHandler(filename=trail, on_error="raise")
     logger.addHandler(handler)
+    try:
+        _record_operations(logger)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
+
+def _record_operations(logger: PrivateLogger) -> None:
     log = AuditBoundLogger(logger, (), {"source": "demo"})
     ann = log.bind(user_id="ann", session_id="s1")
     bob = log.bind(user_id="bob", session_id="s2")
@@ -64,9 +80,6 @@ def _record(trail: Path) -> None:
         op.entry_ids += ["entry_3", "entry_4"]
         op.partial("one of three entries was no JSON")
     ann.info("RECALL", entry_ids=["entry_1"], duration_ms=2.75)
-
-    logger.removeHandler(handler)
-    handler.close()
 
 
 def _show(question: str, command: Callable[..., int], *words: str, **options: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import SealedPath
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.export import write_atomically
+from structlog_audit.export import write_all_atomically
 
 if TYPE_CHECKING:
     from structlog_audit.integrity.notes import Proof
@@ -39,6 +39,7 @@ def prove(
 
     if (cose is None) != (key is None):
         raise UsageError("expected --cose and --key together: a receipt is signed by the key of the trail")
+    _require_different(trail=trail, line=line, cose=cose, key=key)
     outputs = {}
     try:
         if is_archive(trail):
@@ -51,12 +52,21 @@ def prove(
             outputs[cose] = _receipt(proven.proof, event_id, key)
         if line is not None:
             outputs[line] = proven.line + b"\n"
-        for path, data in outputs.items():
-            write_atomically(Path(path), [data])
+        write_all_atomically(outputs)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
     put(str(proven.proof))
     return Exit.DONE
+
+
+def _require_different(*, trail: str, **files: str | None) -> None:
+    """Check that no output would replace another file of the command."""
+    seen = {os.path.realpath(trail): "the trail"}
+    for option, path in files.items():
+        if path is not None:
+            other = seen.setdefault(os.path.realpath(path), f"--{option}")
+            if other != f"--{option}":
+                raise UsageError(f"--{option} {path}: expected another file than that of {other}")
 
 
 def _receipt(proof: Proof, event_id: str, key: str) -> bytes:

@@ -71,4 +71,6 @@ def report(
         targets.write(made)
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
-    return read_trails(options, write, quietly=True, judges=True, whole="a report covers all events of its time range")
+    whole = "a report covers all events of its time range, or those of one user with --user"
+
+    return read_trails(options, write, quietly=True, judges=True, whole=whole)

@@ -3185,7 +3185,9 @@ class _Verification:
         if has_quorum and not anchored:
             self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
         elif anchors and not noted:
-            message = f"the anchors have no checkpoint of {self._checkpoint.origin}: expected at least one"
+            message = (
+                f"the anchors have no checkpoint of {self._checkpoint.origin} by a given key: expected at least one"
+            )
             self._findings.add("UNANCHORED", f"{message}; perhaps they are of another trail")
         elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old_line(anchored):
             left = self._checkpoint.size - anchored
@@ -3210,19 +3212,31 @@ class _Verification:
     def _notes_of_state(self, state: str) -> list[str]:
         is_small = os.path.getsize(state) <= MAX_NOTE_BYTES
         notes = list(notes_in(state, self._checkpoint.origin)) if is_small else []
-        if not notes:
-            message = (
-                f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
-            )
-            raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
+        if not any(map(self._names_key, notes)):
+            message = f"{state!r} has no checkpoint of {self._checkpoint.origin} by a given key"
+            expected = "expected one of an earlier verification with one of the keys, or a file that does not exist yet"
+            raise SealError("UNREADABLE", f"{message}: {expected}")
 
         return notes
 
+    def _names_key(self, text: str) -> bool:
+        """Return whether *text* is a checkpoint with a signature that states one of the trusted keys."""
+        trusted = {(key.name, key.key_id) for key in self._policy.logs}
+        with suppress(SealError, UnicodeEncodeError):
+            note = Note.parse(text.encode())
+            Checkpoint.parse(note.text)
+            return any(signature[:2] in trusted for signature in note.signatures)
+        return False
+
     def _newest_note(self, path: str, notes: Iterable[str]) -> tuple[int, int]:
-        """Check all *notes* in the file at *path*; return the size of the newest that is right and signed, and their number."""
+        """Check all *notes* in the file at *path* that state a trusted key.
+
+        Returns:
+            The size of the newest that is right and signed, and their number.
+        """
         check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size, self._key_use)
         newest_size, newest_text = 0, ""
-        for text in notes:
+        for text in filter(self._names_key, notes):
             size = check.check(text, f"a checkpoint in {path}")
             if size is not None and size >= newest_size:
                 newest_size, newest_text = size, text
@@ -3329,11 +3343,13 @@ def follow_keys(policy: Policy, files: Sequence[str], origin: str) -> tuple[Poli
         origin: The name of the trail.
 
     Raises:
-        SealError: A file cannot be read, or has no statement of this trail.
+        SealError: A file cannot be read, or has no statement of this trail, or one that is damaged.
     """
     use = KeyUse(policy.logs)
     statements = [statement for path in files for statement in _statements_in(path, origin)]
     for note, head in sorted(statements, key=lambda statement: statement[1].size):
+        # One that states the end of a key must not be left out because it is damaged.
+        note.signers(use.keys_at(0))
         for key in _new_keys(note, head, use.keys_at(head.size)):
             use.trust(key)
         use.add(note, head, "a statement", {})
@@ -3345,10 +3361,10 @@ def _statements_in(path: str, origin: str) -> list[tuple[Note, Checkpoint]]:
     """Return the statements about keys of *origin* in the file at *path*, each once."""
     found: dict[str, tuple[Note, Checkpoint]] = {}
     for text in notes_in(path, origin):
-        if "\nstructlog-audit key " in text and len(found) < MOST_FINDINGS:
-            with suppress(SealError):
-                note = Note.parse(text.encode())
-                found[text] = note, Checkpoint.parse(note.text)
+        # Other checkpoints have no extension line.
+        if text.split("\n", 4)[3] and len(found) < MOST_FINDINGS:
+            note = Note.parse(text.encode())
+            found[text] = note, Checkpoint.parse(note.text)
 
     if not found:
         raise SealError(
@@ -3385,7 +3401,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
     try:
         parsed = _read_proof(proof)
         with open(line_file, "rb") as file:
-            line = file.read(MAX_LINE_BYTES).split(b"\n", 1)[0]
+            line, _, rest = file.read(MAX_LINE_BYTES).partition(b"\n")
 
         head = Checkpoint.parse(parsed.note.text)
         policy, use = follow_keys(policy, statements, head.origin)
@@ -3399,7 +3415,9 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
     for finding in use.findings():
         return EXIT_CODES[finding["code"]], f"{finding['code']}  {finding['message']}"
     if is_right:
-        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {head.origin}"
+        what = "the first line" if rest else "the line"
+        unchecked = "; what follows it in the file was not checked" if rest else ""
+        return 0, f"INTACT  {what} is leaf {parsed.leaf_index} of {head.origin}{unchecked}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
 
 

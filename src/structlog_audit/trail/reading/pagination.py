@@ -47,6 +47,8 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     rolled_at: dt.datetime | None = None
     """The rollover of the segment when the position was taken; a segment of this time is tried first."""
+    later: int = 0
+    """The number of later segments with the same identity, if names have no time: copies of a numbered file."""
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -191,7 +193,8 @@ class _TrailPager:
 
                     is_outside = self._scanner.is_outside(opened, previous_rollover, self._conditions)
                     if not is_outside:
-                        yield from self._in_segment(opened, offset)
+                        later = self._copies_after(segments, number, opened)
+                        yield from self._in_segment(opened, offset, later)
 
     def _report_deleted(self, position: Position) -> None:
         """Count that the segment of *position* was deleted, once for each position."""
@@ -214,12 +217,26 @@ class _TrailPager:
         def is_unlikely(number: int) -> bool:
             return segments[number].rolled_at != position.rolled_at
 
+        later = position.later
         newest_first = reversed(range(len(segments)))
         for number in sorted(newest_first, key=is_unlikely):
-            with self._scanner.open(segments[number]) as opened:
-                if opened is not None and opened.identity == position.segment:
-                    return number
+            if not self._is_identified(segments[number], position.segment):
+                continue
+            if later == 0:
+                return number
+            later -= 1
         return None
+
+    def _is_identified(self, segment: Segment, identity: str | None) -> bool:
+        with self._scanner.open(segment) as opened:
+            return opened is not None and opened.identity == identity
+
+    def _copies_after(self, segments: list[Segment], number: int, opened: OpenSegment) -> int:
+        """Return `Position.later` of the segment of this *number*."""
+        # A time in the name tells copies apart.
+        if segments[number].rolled_at is not None:
+            return 0
+        return sum(self._is_identified(segment, opened.identity) for segment in segments[number + 1 :])
 
     def _numbers_to_read(self, count: int, current: int | None) -> Iterator[int]:
         """Yield the numbers of *count* segments from the *current* one on, or up to it, in the order of reading."""
@@ -230,7 +247,7 @@ class _TrailPager:
         numbers = range(last + 1)
         return iter(numbers) if self._reads_forwards else reversed(numbers)
 
-    def _in_segment(self, opened: OpenSegment, offset: int | None) -> Iterator[_Found]:
+    def _in_segment(self, opened: OpenSegment, offset: int | None, later: int) -> Iterator[_Found]:
         """Yield the matching events of a segment from *offset* on, or up to it, in the order of reading."""
         start: int = 0
         stop: int | None = None
@@ -244,7 +261,7 @@ class _TrailPager:
             start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions, search=self._search
         )
         batches = self._scanner.batches(opened, self._decoder, scan)
-        lists = (self._in_batch(opened, batch, reads_backwards) for batch in batches)
+        lists = (self._in_batch(opened, batch, reads_backwards, later) for batch in batches)
         found = chain.from_iterable(lists)
 
         if not reads_backwards and not self._reads_forwards:
@@ -253,7 +270,7 @@ class _TrailPager:
         else:
             yield from found
 
-    def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool) -> list[_Found]:
+    def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool, later: int) -> list[_Found]:
         """Return the matching events of a batch in the order of reading, each with the position after it."""
         events: list[Line] = self._matcher(batch)
         if not events:
@@ -271,7 +288,7 @@ class _TrailPager:
             number = numbers[id(event)]
             # With the newest first, the next page ends where this event begins.
             offset = offsets[number] if self._newest_first else offsets[number + 1]
-            position = Position(identity, offset, rolled_at)
+            position = Position(identity, offset, rolled_at, later)
             found.append(_Found(event, self._number, position))
         return found
 
