@@ -463,18 +463,38 @@ class _View:
         if number >= 0:
             return _Cursor(newest_first, event_id, _digest(name), number, 0)
 
-        trail = next(trail for trail in self._live if isinstance(trail, LiveTrail) and _name_of(trail) == name)
-        by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
-        with_id = self._of_live(trail, by_id, newest_first, None)
-        nth = sum(1 for _ in islice(with_id, 2))
-        if nth > 1:
-            # The trail repeats the id: count how often up to this event.
-            before = islice(self._of_live(trail, conditions, newest_first, None), -number)
-            nth = sum(1 for other in before if other.event.event_id == event_id)
+        live = (trail for trail in self._live if isinstance(trail, LiveTrail))
+        trail = next(trail for trail in live if _name_of(trail) == name)
+        nth = self._occurrence(trail, event_id, -number, conditions, newest_first)
 
-        ranges = (r for part in self._archived for found in part.snapshot.segments.values() for r in found)
-        archived = max((r.stop_number for r in ranges if r.trail in trail.archived_names), default=0)
-        return _Cursor(newest_first, event_id, _digest(name), archived, nth)
+        return _Cursor(newest_first, event_id, _digest(name), self._archived_lines(trail), nth)
+
+    def _occurrence(
+        self, trail: LiveTrail, event_id: str, count: int, conditions: Conditions, newest_first: bool
+    ) -> int:
+        """Return which of the live events with this id the last one is among the first *count* that match *conditions*."""
+        with_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
+        found = self._of_live(trail, with_id, newest_first, None)
+        number = sum(1 for _ in islice(found, 2))
+        is_repeated = number > 1
+        if not is_repeated:
+            return number
+
+        before = islice(self._of_live(trail, conditions, newest_first, None), count)
+
+        return sum(1 for other in before if other.event.event_id == event_id)
+
+    def _archived_lines(self, trail: LiveTrail) -> int:
+        """Return the number of lines of a trail that are archived."""
+        most = 0
+
+        for part in self._archived:
+            for ranges in part.snapshot.segments.values():
+                for coverage in ranges:
+                    if coverage.trail in trail.archived_names:
+                        most = max(most, coverage.stop_number)
+
+        return most
 
     def select_after(
         self, cursor: _Cursor | None, conditions: Conditions, newest_first: bool, at_most: int
