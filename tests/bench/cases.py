@@ -239,11 +239,11 @@ def integrity_of(name: str) -> dict[str, str]:
     return {"origin": origin, "key": key}
 
 
-def ours_unsealed() -> Call:
+def ours_unsealed(name: str = "unsealed") -> Call:
     """Return a call of a bound logger like those of `ours_chained` and `ours_sealed`."""
     import structlog_audit
 
-    logger = logger_with("unsealed", structlog_audit.AuditHandler(filename=path_of("unsealed")))
+    logger = logger_with(name, structlog_audit.AuditHandler(filename=path_of(name)))
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     return lambda: log.info("STORE", **FIELDS)
 
@@ -278,12 +278,12 @@ def ours_sealed() -> Call:
     return call
 
 
-def ours_beside_sealer() -> Call:
+def ours_beside_sealer(name: str = "beside") -> Call:
     """Return a call of a bound logger in whose process a thread seals once a second."""
     import structlog_audit
 
-    target = structlog_audit.AuditFileHandler(path_of("beside"), integrity=integrity_of("beside"))
-    logger = logger_with("beside", structlog_audit.AuditHandler(target=target))
+    target = structlog_audit.AuditFileHandler(path_of(name), integrity=integrity_of(name))
+    logger = logger_with(name, structlog_audit.AuditHandler(target=target))
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     return lambda: log.info("STORE", **FIELDS)
 

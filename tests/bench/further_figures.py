@@ -303,6 +303,25 @@ def beside_sealer(events: int, rounds: int, unsealed: cases.Call) -> Figure:
     return Figure("the caller's thread beside a sealer / without integrity", ratio, "x", most=1.12)
 
 
+def paced(events: int, rounds: int, rate: int = 500) -> Iterator[Figure]:
+    """Yield the 99.99th percentile of an event at *rate* events per second beside a sealer, and what the sealer adds to it."""
+    calls = (cases.ours_unsealed("paced"), cases.ours_beside_sealer("paced_beside"))
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for call, taken in zip(calls, times, strict=True):
+            due = time.perf_counter()
+            for _ in range(events):
+                due += 1 / rate
+                time.sleep(max(0, due - time.perf_counter()))
+                start = time.perf_counter()
+                call()
+                taken.append(time.perf_counter() - start)
+
+    without, beside = (statistics.quantiles(taken, n=10_000, method="inclusive")[-1] for taken in times)
+    yield Figure(f"99.99th percentile at {rate} events/s, without integrity", without * 1e3, "ms")
+    yield Figure("… added beside a sealer", (beside - without) * 1e3, "ms", most=2)
+
+
 def fsync_figures(events: int, callers: int = 64) -> Iterator[Figure]:
     """Yield the throughput with ``durability="fsync"``.
 

@@ -134,6 +134,7 @@ def further(args: argparse.Namespace) -> Iterable[Figure]:
         yield from scale(args.events * 100, args.rounds)
         return
     if args.integrity:
+        yield from further_figures.paced(args.events // 2, args.rounds)
         yield from further_figures.integrity(args.events, args.rounds)
         return
     if args.names:
