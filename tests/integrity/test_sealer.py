@@ -361,6 +361,54 @@ def test_restart_continues_the_tree(trail, sealing):
     again.end()
 
 
+@pytest.mark.parametrize("bit", range(5))
+def test_flipped_bit_of_the_hint_accuses_and_repeats_no_line(trail, sealing, bit):
+    """For each byte of the file ``segments``: a restarted sealer reports no damage, and seals the new lines only."""
+    writer = Writer()
+    for number in range(3):
+        if number:
+            roll(trail, number)
+        append(trail, *events(writer, 10, 10 * number))
+        sealing.seal()
+    sealing.end()
+    folder = trail.parent / "audit.jsonl.seal"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    append(trail, *events(writer, 5, 30))
+    expected = root_of(
+        [line for path in (rolled_path(trail, 1), rolled_path(trail, 2), trail) for line in lines_of(path)]
+    )
+
+    for place in range(len(before["segments"])):
+        for name, content in before.items():
+            (folder / name).write_bytes(content)
+        changed = bytearray(before["segments"])
+        changed[place] ^= 1 << bit
+        (folder / "segments").write_bytes(changed)
+
+        again = Sealing(trail)
+        assert (again.seal(), again.damages) == (Checkpoint(ORIGIN, 35, expected), []), (place, bytes(changed))
+        again.end()
+
+
+def test_wrong_size_in_the_hint_beside_a_deleted_segment_is_counted_again(trail, sealing):
+    """Without the lines of all segments the runs cannot be found again, but the bytes of those that exist can."""
+    writer = Writer()
+    for number in range(3):
+        if number:
+            roll(trail, number)
+        append(trail, *events(writer, 10, 10 * number))
+        sealing.seal()
+    sealing.end()
+    rolled_path(trail, 1).unlink()
+    hint = trail.parent / "audit.jsonl.seal" / "segments"
+    _, _, count, size, name = hint.read_text().splitlines()[1].split(" ")
+    hint.write_text(hint.read_text().replace(f" {count} {size} {name}", f" {count} {int(size) + 1} {name}"))
+    append(trail, *events(writer, 5, 30))
+    again = Sealing(trail)
+    assert (again.seal().size, again.damages) == (35, [])
+    again.end()
+
+
 def test_checkpoint_by_another_key_is_not_continued(trail, sealing):
     """A seal that another key has signed is an error that names the keys, and is not changed."""
     append(trail, b"a\n")

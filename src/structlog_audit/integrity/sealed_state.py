@@ -4,28 +4,31 @@ A *run* is a number of lines of one segment that are consecutive leaves. Lines t
 after lines of the next one were sealed, are a further run of their segment.
 
 **Failure handling.** `restore` takes the leaves that the checkpoint covers. Lost stored hashes are made again from the
-lines, and lost runs from stored hashes and lines, if that gives the signed root.
+lines, and lost or wrong runs from stored hashes and lines, if that gives the signed root.
 
 **Performance.** Memory is constant for each segment and each run.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from structlog_audit.exceptions import AuditReadError
-from structlog_audit.integrity.merkle import HASH_BYTES, HashFiles, Tree, leaf_hashes
+from structlog_audit.integrity.merkle import HASH_BYTES, HashFiles, Tree, leaf_hash, leaf_hashes
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.standalone.verify_trail import (
+    MAX_LINE_BYTES,
     Checkpoint,
     Policy,
     SealedSegment,
     SealError,
     SegmentFile,
     SegmentReader,
+    VanishedError,
     match_segments,
     parse_segments,
     rebuild_segments,
@@ -34,7 +37,10 @@ from structlog_audit.integrity.standalone.verify_trail import (
 MOST_RUNS = 1_000
 """The number of runs from which on those of deleted segments are joined."""
 
+PACKED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
 _LEFT_RUNS = 100
+_LAST_LINE_BYTES = 4_096
 
 Inode = tuple[int, int]
 """Device and inode of a file."""
@@ -194,15 +200,59 @@ def restore(folder: SealFolder, policy: Policy, files: Sequence[SegmentFile]) ->
     checkpoint, _ = policy.check(note)
     folder.cut_hashes(checkpoint.size)
     with folder.hashes() as hashes:
-        segments = parse_segments(folder.read_segments(), checkpoint.size)
-        if segments is None:
-            segments = rebuild_segments(files, hashes, checkpoint.size)
+        hinted = parse_segments(folder.read_segments(), checkpoint.size)
+        segments = rebuild_segments(files, hashes, checkpoint.size) if hinted is None else hinted
         matched = match_segments(files, segments, hashes)
 
         tree = _stored_tree(checkpoint, hashes)
         if tree is None:
             tree = _rebuilt_tree(checkpoint, folder, files, matched)
-        return _state_of(tree, segments, dict(zip(_numbers(matched), files, strict=True)), hashes)
+
+        state = _state_of(tree, segments, _by_number(matched, files), hashes)
+        if hinted is None or _fits(state, _by_number(matched, files)):
+            return state
+
+        # Either the hint is wrong or the trail is damaged. Only in the first case the lines fit other runs.
+        return _fitting_state(tree, segments, files, hashes) or state
+
+
+def _fitting_state(
+    tree: Tree, segments: Sequence[SealedSegment], files: Sequence[SegmentFile], hashes: HashFiles
+) -> SealedState | None:
+    """Return the state that fits the lines of *files*, if the hint *segments* is wrong; None if the trail is damaged."""
+    by_number = _by_number(match_segments(files, segments, hashes), files)
+    recounted = _state_of(tree, segments, by_number, hashes, is_counted=True)
+    if _fits(recounted, by_number):
+        return recounted
+
+    rebuilt = rebuild_segments(files, hashes, tree.size)
+    if sum(segment.lines for segment in rebuilt) < tree.size:
+        return None
+
+    by_number = _by_number(match_segments(files, rebuilt, hashes), files)
+    state = _state_of(tree, rebuilt, by_number, hashes)
+
+    return state if _fits(state, by_number) else None
+
+
+def _fits(state: SealedState, files: dict[int | None, SegmentFile]) -> bool:
+    """Return whether the sealed lines of all segments whose *files* are plain end as the seal knows it."""
+    for segment in state.segments:
+        file = files.get(segment.number)
+        if file is None:
+            continue
+
+        with suppress(VanishedError), file.open() as opened:
+            is_packed = opened.read(4).startswith(PACKED_MAGIC)
+            if not is_packed and damage_of(opened.fileno(), os.fstat(opened.fileno()).st_size, segment):
+                return False
+
+    return True
+
+
+def _by_number(matched: Sequence[SealedSegment | None], files: Sequence[SegmentFile]) -> dict[int | None, SegmentFile]:
+    """Return the *files* of matched segments by the numbers of these."""
+    return dict(zip(_numbers(matched), files, strict=True))
 
 
 def _numbers(matched: Sequence[SealedSegment | None]) -> list[int | None]:
@@ -261,17 +311,30 @@ def _leaves_of(file: SegmentFile, position: int, count: int) -> Iterator[bytes]:
 
 
 def _state_of(
-    tree: Tree, segments: Sequence[SealedSegment], files: dict[int | None, SegmentFile], hashes: HashFiles
+    tree: Tree,
+    segments: Sequence[SealedSegment],
+    files: dict[int | None, SegmentFile],
+    hashes: HashFiles,
+    *,
+    is_counted: bool = False,
 ) -> SealedState:
-    """Return the state with *segments*; *files* are those that exist, by the numbers of their segments."""
+    """Return the state with *segments*.
+
+    Args:
+        tree: The tree of all sealed lines.
+        segments: The segments with their runs.
+        files: Those that exist, by the numbers of their segments.
+        hashes: The stored hashes.
+        is_counted: Whether the bytes of runs are counted in the files, also those that are known.
+    """
     state = SealedState(tree)
     for segment in segments:
         file = files.get(segment.number)
-        known = KnownSegment(segment.number, segment.name, segment.lines)
+        known = KnownSegment(segment.number, segment.name if file is None else file.name, segment.lines)
         state.segments.append(known)
 
         sizes = [run.size for run in segment.runs]
-        if None in sizes and file is not None:
+        if (is_counted or None in sizes) and file is not None:
             sizes = _sizes_of(file, [run.lines for run in segment.runs])
         for run, size in zip(segment.runs, sizes, strict=True):
             state.runs.append(KnownRun(known, run.first, run.lines, size or 0))
@@ -301,3 +364,20 @@ def _sizes_of(file: SegmentFile, counts: Sequence[int]) -> list[int | None]:
             if not left:
                 break
     return ends + [size] * len(left)
+
+
+def damage_of(fd: int, size: int, segment: KnownSegment) -> str:
+    """Return the damage of the sealed lines of an open file, as far as its size and its last sealed line show."""
+    if size < segment.size:
+        return f"the file has {size} bytes, of which {segment.size} were sealed"
+
+    length = _LAST_LINE_BYTES
+    while True:
+        begin = max(0, segment.size - length)
+        data = os.pread(fd, segment.size - begin, begin)
+        start = data.rfind(b"\n", 0, len(data) - 1) + 1
+        if start or not begin or length > MAX_LINE_BYTES:
+            break
+        length *= 2
+    is_same = data.endswith(b"\n") and leaf_hash(data[start:-1]) == segment.last_leaf
+    return "" if is_same else "its last sealed line was changed"

@@ -28,7 +28,7 @@ from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.merkle import leaf_hash
 from structlog_audit.integrity.notes import Checkpoint, Note, Policy, Signer, sign_note
 from structlog_audit.integrity.seal_folder import SealFolder
-from structlog_audit.integrity.sealed_state import Inode, KnownSegment, SealedState, restore
+from structlog_audit.integrity.sealed_state import PACKED_MAGIC, Inode, KnownSegment, SealedState, damage_of, restore
 from structlog_audit.integrity.standalone.verify_trail import (
     KEY_BEGINS,
     KEY_ENDS,
@@ -49,9 +49,7 @@ MOST_LINES = 100_000
 """The number of lines from which on a pass ends, and leaves the rest to the next one."""
 
 _BLOCK_BYTES = 65_536
-_LAST_LINE_BYTES = 4_096
 _YIELD_SECONDS = 0.00005
-_PACKED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 _Place = tuple[SegmentFile, KnownSegment | None]
 """A file, and the segment in it of which lines are sealed."""
@@ -267,7 +265,7 @@ class Sealer:
             return segment
 
         with file.open() as opened:
-            if opened.read(4).startswith(_PACKED_MAGIC):
+            if opened.read(4).startswith(PACKED_MAGIC):
                 return self._add_packed(state, file, segment, opened)
             return self._add_plain(state, file, segment, opened, is_newest=is_newest)
 
@@ -282,7 +280,7 @@ class Sealer:
     ) -> KnownSegment | None:
         fd = opened.fileno()
         status = os.fstat(fd)
-        damage = "" if segment is None else _damage_of(fd, status.st_size, segment)
+        damage = "" if segment is None else damage_of(fd, status.st_size, segment)
         if segment is not None and damage:
             self._on_damage(file.name, damage)
             segment.is_damaged = True
@@ -412,23 +410,6 @@ def _first_leaf(file: SegmentFile) -> bytes | None:
         for block in SegmentReader(file).blocks():
             return leaf_hash(block[: block.find(b"\n")])
     return None
-
-
-def _damage_of(fd: int, size: int, segment: KnownSegment) -> str:
-    """Return the damage of the sealed lines of an open file, as far as its size and its last sealed line show."""
-    if size < segment.size:
-        return f"the file has {size} bytes, of which {segment.size} were sealed"
-
-    length = _LAST_LINE_BYTES
-    while True:
-        begin = max(0, segment.size - length)
-        data = os.pread(fd, segment.size - begin, begin)
-        start = data.rfind(b"\n", 0, len(data) - 1) + 1
-        if start or not begin or length > MAX_LINE_BYTES:
-            break
-        length *= 2
-    is_same = data.endswith(b"\n") and leaf_hash(data[start:-1]) == segment.last_leaf
-    return "" if is_same else "its last sealed line was changed"
 
 
 def _blocks(fd: int, begin: int, end: int, name: str) -> Iterator[bytes]:
