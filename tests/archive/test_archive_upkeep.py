@@ -43,7 +43,9 @@ def test_merged_archive_has_the_same_events_and_segments(archive, tmp_path):
     assert ids_in(archive) == before
     assert verify(archive).findings == ()
     restore(archive, tmp_path / "restored")
-    assert digests(tmp_path / "restored").items() <= digests(tmp_path / "logs").items()
+    # A failed restoration leaves no folder.
+    restored = digests(tmp_path / "restored") if (tmp_path / "restored").exists() else {}
+    assert restored.items() <= digests(tmp_path / "logs").items()
 
 
 def test_files_with_other_promoted_columns_are_not_merged(archive, tmp_path):
@@ -128,7 +130,9 @@ def test_damage_is_found_and_not_restored(archive, tmp_path, what):
     with contextlib.suppress(AuditReadError, OSError):
         restore(archive, tmp_path / "restored")
         assert what == "data file"
-    assert digests(tmp_path / "restored").items() <= digests(tmp_path / "logs").items()
+    # A failed restoration leaves no folder.
+    restored = digests(tmp_path / "restored") if (tmp_path / "restored").exists() else {}
+    assert restored.items() <= digests(tmp_path / "logs").items()
 
 
 def test_restore_replaces_no_file_with_other_bytes(archive, tmp_path):

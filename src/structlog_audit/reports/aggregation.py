@@ -245,6 +245,8 @@ class ReportAggregates:
             self.users[user_id].add_activity(counts)
             for month, operations in counts.months.items():
                 self.months[month][user_id or ANONYMOUS].update(operations)
+                if user_id is None:
+                    self.without_user[month] += sum(operations.values())
 
     def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""

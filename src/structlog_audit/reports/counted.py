@@ -68,12 +68,13 @@ def _add_list(
 ) -> None:
     """Add the events of which the member *name* is one of *values*."""
     place = {"operation": 0, "status": 1}[name]
-    entries = counted.activity.entries
-    matching = [outcome for outcome in counted.activity.outcomes if outcome[place] in values]
+    outcomes, entries = counted.activity.outcomes, counted.activity.entries
+    matching = [outcome for outcome in outcomes if outcome[place] in values]
     if not matching:
         return
 
-    recent.total = sum(counted.activity.outcomes[outcome] for outcome in matching)
+    recent.total = sum(outcomes[outcome] for outcome in matching)
+    recent.failed = sum(outcomes[outcome] for outcome in matching if outcome[1] is EventStatus.FAILURE)
     recent.entries = sum(entries[outcome] for outcome in matching)
 
     narrowed = Conditions(
