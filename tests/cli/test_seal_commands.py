@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from archives import compacted, write_closed
+from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment, process, run
 from seals import Writer
 
@@ -172,7 +173,8 @@ def files_below(folder):
 def process_without_room(*words, size=0):
     """Run a command that can create files and write up to *size* bytes to each; return its result."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
-    return process(*words, preexec_fn=limit)
+    # Coverage could not write its file.
+    return process(*words, preexec_fn=limit, env=without_coverage(environment()))
 
 
 @pytest.mark.parametrize(

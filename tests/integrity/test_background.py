@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -263,6 +264,31 @@ def test_watching_sealer_ends_within_a_pass(trail, monkeypatch):
     monkeypatch.setattr(Sealer, "seal", seal_part)
     manual.sealer.watch(stop)
     assert (len(parts), manual.sealer.is_sealing) == (2, False)
+
+
+IMPORTS = """
+import sys
+from structlog_audit import AuditFileHandler
+path, key, address = sys.argv[1:]
+handler = AuditFileHandler(path, integrity={"origin": "audit.example/shop/web1", "key": key, "timestamps": address})
+before = set(sys.modules)
+with open(path, "ab") as file:
+    file.write(b"a line\\n")
+assert handler.integrity.seal_now(), handler.integrity.failure
+handler.integrity.anchors.close()
+assert any(state.failures for state in handler.integrity.anchors.states().values())
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_sealing_and_anchoring_import_no_module(tmp_path):
+    """A child that is forked while a thread imports a module waits for it for ever: set-up imports all of them."""
+    generate_key(str(tmp_path / "audit.pem"), ORIGIN)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    words = [sys.executable, "-c", IMPORTS, tmp_path / "audit.jsonl", tmp_path / "audit.pem", address]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stderr
 
 
 def test_nested_end_in_a_signal_handler_does_not_wait_for_itself(trail, manual):

@@ -382,7 +382,10 @@ def test_dots_have_their_durations_as_titles(page_of_four_events):
 
 # --- Markdown -----------------------------------------------------------------------------------------------------------
 
-render = MarkdownIt("gfm-like").render
+markdown = MarkdownIt("gfm-like")
+# GitHub makes no link of a domain without www or a scheme, such as "o.al".
+markdown.linkify.tlds(["com"])
+render = markdown.render
 
 
 def rendered(report):

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import day_files
 import pytest
 from children import without_coverage
+from commands import environment
 from servers import free_port, get, stop, wait_until
 from test_report_browser import BROWSER
 
@@ -101,18 +102,22 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def live(wheels: Path, record_property: Callable[[str, object], None]) -> Live:
     """A function that runs the script of a person in a folder, records its seconds, and returns the day."""
 
-    def live(name: str, folder: Path, **environment: str) -> Day:
+    def live(name: str, folder: Path, **more: str) -> Day:
         # Chromium refuses to start with a sandbox as root.
         sandbox = " --no-sandbox" if os.geteuid() == 0 else ""
         base = Path(getattr(sys, "_base_executable", sys.executable)).parent
         variables = {
-            **{key: value for key, value in without_coverage().items() if not key.startswith(("PYTHON", "VIRTUAL"))},
+            **{
+                key: value
+                for key, value in without_coverage(environment()).items()
+                if not key.startswith(("PYTHON", "VIRTUAL"))
+            },
             "PATH": f"{base}:{os.environ['PATH']}",
             "PIP_FIND_LINKS": str(wheels),
             "PIP_NO_INDEX": "1",
             "TZ": "UTC",
             "CHROMIUM": f"{BROWSER} --headless --disable-gpu{sandbox} --user-data-dir={folder / 'profile'}",
-            **environment,
+            **more,
         }
         process = subprocess.Popen(
             ["bash", DAYS / name / "day.sh", wheels], cwd=folder, env=variables, stdout=subprocess.PIPE, text=True,

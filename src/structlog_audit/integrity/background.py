@@ -7,7 +7,8 @@
 and retried, at first after a second. Meanwhile another process may take over.
 
 **Concurrency.** The thread starts with the first event of the process and ends with `close`. A forked child has no thread until
-its own first event, and gives up the inherited lock without taking it from its parent.
+its own first event, and gives up the inherited lock without taking it from its parent. Threads of the background import no
+modules: a child that is forked meanwhile would wait for ever for the lock of the module.
 """
 
 from __future__ import annotations

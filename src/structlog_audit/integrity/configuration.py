@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from structlog_audit._references import resolve_references
-from structlog_audit.exceptions import AuditSealError, AuditTypeError, AuditValueError
+from structlog_audit.exceptions import AuditError, AuditSealError, AuditTypeError, AuditValueError
 from structlog_audit.integrity.notes import ED25519, Signer, is_key_name, key_of_config, parse_key
-from structlog_audit.integrity.signing import KeyCommand, KeyFile
+from structlog_audit.integrity.signing import KeyCommand, KeyFile, import_cryptography
 
 _KEYS = ("origin", "key", "verifier_key", "previous_key", "previous_verifier_key", "witnesses", "timestamps")
 _OF_THE_SEALER = ("witnesses", "timestamps", "previous_key", "verifier_key", "previous_verifier_key")
@@ -124,6 +125,11 @@ def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, 
         if not os.path.isfile(key):
             message = f"expected the path of a private key; 'structlog-audit keygen {key} --origin …' makes one"
             raise AuditValueError(f"integrity: {name}={key!r}: {message}")
+
+        # Not in the background: a child that is forked while another thread imports a module waits for it for ever. That
+        # nothing can be sealed without the package is reported by the sealer.
+        with suppress(AuditError):
+            import_cryptography()
         return
 
     if verifier_key is None:

@@ -39,7 +39,7 @@ def generate_key(path: str, name: str, *, kind: int = ED25519) -> VerifierKey:
         AuditValueError: The name cannot be that of a key.
     """
     _check_name(name)
-    ed25519, serialization = _import_cryptography()
+    ed25519, serialization = import_cryptography()
     private = ed25519.Ed25519PrivateKey.generate()
     pem: bytes = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -150,7 +150,7 @@ def _check_name(name: str) -> None:
 
 
 def _load_private_key(path: str) -> Any:
-    ed25519, serialization = _import_cryptography()
+    ed25519, serialization = import_cryptography()
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_KEY_BYTES)
@@ -171,7 +171,13 @@ def _load_private_key(path: str) -> Any:
     return private
 
 
-def _import_cryptography() -> tuple[Any, Any]:
+def import_cryptography() -> tuple[Any, Any]:
+    """Return the modules ``ed25519`` and ``serialization`` of cryptography, and import them and what they need.
+
+    Raises:
+        AuditSealError: It is not installed.
+        AuditError: It is installed in a wrong version.
+    """
     check_versions("signing")
     try:
         from cryptography.hazmat.primitives import serialization

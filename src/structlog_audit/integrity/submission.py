@@ -8,6 +8,8 @@ followed, proxies of the environment are not used, and an answer has at most `MA
 
 from __future__ import annotations
 
+# Used by each connection, and imported here, as the module head of `structlog_audit.integrity.background` explains.
+import encodings.idna  # noqa: F401
 import errno
 import http.client
 import os
