@@ -44,13 +44,13 @@ def clock(monkeypatch):
 
 def text_of(report):
     """Return a report as text, without what describes its source."""
-    members = report.to_dict()
-    for name in OWN:
-        members.pop(name, None)
-    for side in ("before", "now"):
-        for name in OWN:
-            members.get(side, {}).pop(name, None)
-    return json.dumps(members, indent=1)
+
+    def without_source(value):
+        if not isinstance(value, dict):
+            return value
+        return {name: without_source(member) for name, member in value.items() if name not in OWN}
+
+    return json.dumps(without_source(report.to_dict()), indent=1)
 
 
 def outcome(number, second, intent, **members):

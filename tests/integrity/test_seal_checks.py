@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import logging
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,7 +93,9 @@ def test_failing_anchor_is_reported_with_its_reason(sealer):
     anchors.close(60)
     (finding,) = seal_findings(str(sealer.trail), LATER)
     assert finding.code == "anchor-failing"
-    assert "witness witness.example/w1 does not take checkpoints (1 failures, last at 20" in finding.message
+    # On a slow machine it is tried again meanwhile.
+    message = r"witness witness\.example/w1 does not take checkpoints \(\d+ failures, last at 20"
+    assert re.match(f".*{message}", finding.message)
     assert "Connection refused" in finding.message
 
 
