@@ -208,23 +208,21 @@ def restore(folder: SealFolder, policy: Policy, files: Sequence[SegmentFile]) ->
         if tree is None:
             tree = _rebuilt_tree(checkpoint, folder, files, matched)
 
-        state = _state_of(tree, segments, _by_number(matched, files), hashes)
-        if hinted is None or _fits(state, _by_number(matched, files)):
+        by_number = _by_number(matched, files)
+        state = _state_of(tree, segments, by_number, hashes)
+        if hinted is None or _fits(state, by_number):
             return state
 
         # Either the hint is wrong or the trail is damaged. Only in the first case the lines fit other runs.
-        return _fitting_state(tree, segments, files, hashes) or state
+        recounted = _state_of(tree, segments, by_number, hashes, is_counted=True)
+        if _fits(recounted, by_number):
+            return recounted
+
+        return _rebuilt_state(tree, files, hashes) or state
 
 
-def _fitting_state(
-    tree: Tree, segments: Sequence[SealedSegment], files: Sequence[SegmentFile], hashes: HashFiles
-) -> SealedState | None:
-    """Return the state that fits the lines of *files*, if the hint *segments* is wrong; None if the trail is damaged."""
-    by_number = _by_number(match_segments(files, segments, hashes), files)
-    recounted = _state_of(tree, segments, by_number, hashes, is_counted=True)
-    if _fits(recounted, by_number):
-        return recounted
-
+def _rebuilt_state(tree: Tree, files: Sequence[SegmentFile], hashes: HashFiles) -> SealedState | None:
+    """Return the state without the hint; None if the lines of *files* are not all that were sealed."""
     rebuilt = rebuild_segments(files, hashes, tree.size)
     if sum(segment.lines for segment in rebuilt) < tree.size:
         return None
