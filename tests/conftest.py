@@ -88,6 +88,8 @@ class DeferredCalls:
 # The time that an example takes is meaningless on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# For a release: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=2_000)
 
 # A background job of a shell ignores SIGINT, and so do its children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

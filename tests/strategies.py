@@ -11,7 +11,20 @@ import pathlib
 import uuid
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
+
+ORDINARY_EXAMPLES = 100
+"""The examples of a property by default, as Hypothesis has it."""
+
+
+def examples(count: int) -> int:
+    """Return the number of examples of a property whose examples take long: *count*, or more if the profile asks for it.
+
+    The profile `thorough` of conftest.py multiplies it. Properties without a number of their own get that of the profile.
+    """
+    return count * settings.default.max_examples // ORDINARY_EXAMPLES
+
 
 DANGEROUS = "\x00\x1b\r\n\x7f\x80\x85\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
 """Characters that break a line for some reader or deceive a terminal."""

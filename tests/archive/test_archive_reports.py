@@ -10,6 +10,7 @@ from archive_cases import DRAWN, cases, written
 from archives import compacted, write_closed
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import at, line_of, write_trail
 
 from structlog_audit import open_trail
@@ -59,7 +60,7 @@ def outcome(number, second, intent, **members):
     return line_of(number, second, metadata={"intent_id": intent_id, **members.pop("metadata", {})}, **members)
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @given(case=cases(), period=PERIODS, most=st.sampled_from([1, 2, 32]))
 def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, period, most):
     """For all events and periods: the same text, in the same order, whatever fits into one query."""
@@ -78,7 +79,7 @@ def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, perio
             )
 
 
-@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(5), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(case=cases(), other=DRAWN)
 def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factory, case, other):
     """For all events of two hosts with clocks that agree: the order decides about the first and the last event of a user."""
@@ -197,7 +198,7 @@ def test_report_reads_only_the_events_that_it_lists(tmp_path, monkeypatch):
 
 
 @example(durations=[1e-320, 2.0**24, 2.0**24 - 2**-29, 0.1, 0.2, 0.3])
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), suppress_health_check=list(HealthCheck))
 @given(durations=st.lists(st.floats(0, allow_infinity=False), min_size=1, max_size=30))
 def test_average_of_an_archive_is_exactly_that_of_the_files(tmp_path_factory, durations):
     """For all durations: the sum is exact, not one of doubles."""

@@ -15,7 +15,7 @@ import pytest
 from archives import all_ids, compacted, digests, line_with, write_closed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import DANGEROUS
+from strategies import DANGEROUS, examples
 from trail_files import append, at, id_of, line_of, pack_segments, roll_over, rolled_name, write_trail
 
 from structlog_audit import AuditTypeError, AuditValueError, AuditWriteError, open_trail
@@ -105,7 +105,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(9), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(pieces, max_size=12),
     more=st.lists(pieces, max_size=4),

@@ -11,6 +11,7 @@ from archives import EVERYTHING, compacted, write_closed
 from commands import GOLDEN
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import ids, line_of, write_trail
 
 from structlog_audit import open_trail
@@ -45,7 +46,7 @@ events = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=12, phases=[Phase.generate])
+@settings(max_examples=examples(4), phases=[Phase.generate])
 @given(
     drawn=st.lists(events, min_size=8, max_size=25),
     promoted=st.sampled_from([[], ["a"], ["a", "a.b", "/é"]]),
