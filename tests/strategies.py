@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
 import logging
 import pathlib
 import uuid
@@ -334,9 +335,16 @@ class LikePydantic:
 
 
 def deep(levels=100_000, wrap=lambda inner: [inner]):
+    """Return containers within each other, made without the garbage collector, which would take ten times as long."""
     value = "bottom"
-    for _ in range(levels):
-        value = wrap(value)
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(levels):
+            value = wrap(value)
+    finally:
+        if was_enabled:
+            gc.enable()
     return value
 
 
