@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -101,6 +102,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("system") or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of further garbage collections, each of which would visit them all."""
+    gc.collect()
+    gc.freeze()
 
 
 EXISTING_LOGGERS = set(logging.Logger.manager.loggerDict)
