@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +15,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from structlog_audit.archive.actions import Coverage, DataFile
+from structlog_audit.archive.actions import Coverage, DataFile, SealCopy
 from structlog_audit.archive.database import Database, file_digest
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
-from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, write_seal
+from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, has_root, head_of, read_copy, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
 from structlog_audit.archive.segment_content import is_pruned, segment_bytes
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX, require_folder
@@ -160,7 +161,9 @@ def verify(
     storage_options: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
-    """Check that an archive still gives back the bytes of every segment, and that no file is missing.
+    """Check that an archive still gives back the bytes of every segment, and that no file is missing or changed.
+
+    The digests are those in the log of the archive. Who can change the log is found by the seals only: verify those as well.
 
     Args:
         archive: The archive.
@@ -178,6 +181,9 @@ def verify(
 
         for file in snapshot.files.values():
             findings += _check_file(log, file)
+
+        for copy in snapshot.seals.values():
+            findings += _check_seal(log, copy)
 
         for ranges in snapshot.segments.values():
             if is_pruned(ranges, snapshot):
@@ -217,6 +223,22 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
 
     if digest != file.sha256:
         yield Finding("damaged", file.path, "the file has another digest")
+
+
+def _check_seal(log: DeltaLog, copy: SealCopy) -> Iterator[Finding]:
+    """Yield the faults of the copy of a seal: its list, and the stored hashes."""
+    try:
+        copied = read_copy(log.storage, copy)
+        with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
+            write_seal(log.storage, copied, folder, size=copy.size, is_strict=True)
+            is_damaged = not has_root(folder, head_of(copied.files[CHECKPOINT]))
+    except (AuditReadError, OSError) as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        yield Finding("missing" if is_missing else _code_of(error), copy.path, str(error))
+        return
+
+    if is_damaged:
+        yield Finding("damaged", copy.path, "the stored hashes of a seal do not give its root")
 
 
 def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Finding]:
