@@ -37,6 +37,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     read_checkpoint,
 )
 from structlog_audit.trail.segment_names import base_of, rollover_time
+from structlog_audit.trail.writing.filesystem import sync_folder
 
 _COPIED_BYTES = 1_048_576
 
@@ -324,6 +325,9 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
 
         if not os.path.exists(target):
             os.rename(unfinished, target)
+            place = os.path.dirname(os.path.abspath(target))
+            sync_folder(place)
+            sync_folder(os.path.dirname(place))
         elif not _are_equal(unfinished, target):
             raise AuditWriteError(f"{target!r} exists with other bytes: restore to an empty folder")
     finally:
@@ -374,7 +378,9 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
         with _naming(folder):
             os.mkdir(unfinished, FOLDER_MODE)
             write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
+            sync_folder(unfinished)
             os.rename(unfinished, folder)
+            sync_folder(os.path.dirname(folder))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
