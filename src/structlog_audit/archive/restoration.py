@@ -259,7 +259,11 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
 
 
 def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
-    """Return the path of the file of each segment, by its key."""
+    """Return the path of the file of each segment, by its key.
+
+    Raises:
+        AuditReadError: The log has a name that leads out of *folder*.
+    """
     trails = {ranges[0].trail for ranges in snapshot.segments.values()}
     targets: dict[str, str] = {}
     used: set[str] = set()
@@ -267,6 +271,11 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
     for key, ranges in snapshot.segments.items():
         place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
         name = ranges[0].name
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise AuditReadError(
+                f"{name!r}: expected the name of a segment in the log of the archive, got another path"
+            )
+
         base = base_of(name)
         path = os.path.join(place, name)
         if rollover_time(base, name) is None or path in used:
