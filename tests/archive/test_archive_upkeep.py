@@ -255,3 +255,12 @@ def test_promoted_columns_with_other_names_are_refused(columns):
     """The names become SQL: those of an archive of somebody else must have the form that the library gives them."""
     with pytest.raises(AuditReadError, match=r"audit\.promoted"):
         promoted_columns({"audit.promoted": columns})
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_completeness_is_not_judged_by_a_damaged_quarantine(archive, what):
+    """The lines in it are evidence: without them, or with others, there is an error that names the cause, and no verdict."""
+    (path,) = archive.glob("_quarantine/*")
+    path.unlink() if what == "missing" else path.write_bytes(path.read_bytes().replace(b'"data":"', b'"data":"AAAA'))
+    with open_archive(archive) as source, pytest.raises(AuditReadError, match="cannot be read|are damaged"):
+        source.completeness()

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit import AuditReadError
+from structlog_audit import AuditReadError, AuditWriteError
+from structlog_audit.archive import delta_log as delta_log_module
 from structlog_audit.archive import open_archive
 from structlog_audit.archive.actions import Action, CommitInfo, Coverage, DataFile, MetaData, Protocol, Txn
 from structlog_audit.archive.database import Database
@@ -108,6 +109,21 @@ def test_damaged_checkpoint_is_replaced_by_the_commits(tmp_path, damage):
     [checkpoint] = (tmp_path / "_delta_log").glob("*.checkpoint.parquet")
     checkpoint.write_bytes(damage)
     assert state(log_of(tmp_path)) == state(log)
+
+
+def test_failed_checkpoint_leaves_its_commit_and_says_so(tmp_path, monkeypatch):
+    """The error after a commit does not state that nothing was committed, and the next writer continues."""
+    log = log_of(tmp_path)
+    monkeypatch.setattr(delta_log_module, "CHECKPOINT_INTERVAL", 1)
+    commit_segment(log, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(delta_log_module, "json_lines", lambda *arguments: "read_json('/nowhere/rows')")
+        with pytest.raises(AuditWriteError, match="all commits are complete"):
+            commit_segment(log, 1)
+    other = log_of(tmp_path)
+    assert not commit_segment(other, 1)
+    assert commit_segment(other, 2)
+    assert state(log_of(tmp_path)) == state(other)
 
 
 def test_commit_is_built_again_after_another_writer_was_first(tmp_path):

@@ -350,7 +350,8 @@ class DeltaLog:
                     count += 1
 
             source = json_lines(rows, _CHECKPOINT_COLUMNS, longest)
-            write_parquet(self._connect(), source, "*", target, {})
+            outcome = "all commits are complete, only the checkpoint that folds them is missing"
+            write_parquet(self._connect(), source, "*", target, {}, outcome=outcome)
             tags = {_DIGEST_KEY: file_digest(target)}
             self.storage.upload(target, path)
 
