@@ -18,6 +18,7 @@ from structlog_audit import AuditReadError, AuditValueError, AuditWriteError
 from structlog_audit.archive import compaction as compaction_module
 from structlog_audit.archive import gc, merge, open_archive, prune, restore, show, verify
 from structlog_audit.archive import maintenance as maintenance_module
+from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import promoted_columns
 
 DAY = 86_400
@@ -262,5 +263,20 @@ def test_completeness_is_not_judged_by_a_damaged_quarantine(archive, what):
     """The lines in it are evidence: without them, or with others, there is an error that names the cause, and no verdict."""
     (path,) = archive.glob("_quarantine/*")
     path.unlink() if what == "missing" else path.write_bytes(path.read_bytes().replace(b'"data":"', b'"data":"AAAA'))
-    with open_archive(archive) as source, pytest.raises(AuditReadError, match="cannot be read|are damaged"):
+    with open_archive(archive) as source, pytest.raises(AuditReadError, match=r"cannot be read|are damaged"):
         source.completeness()
+
+
+@pytest.mark.parametrize(("what", "number"), [("missing", 0), ("missing", 1), ("damaged", 1)])
+def test_lost_commit_before_a_checkpoint_is_found(archive, what, number):
+    """Readers do not need it, until the checkpoint is lost."""
+    with opened_log(archive, None) as (log, _):
+        log.write_checkpoint(LATER)
+    path = archive / "_delta_log" / f"{number:020}.json"
+    path.unlink() if what == "missing" else path.write_bytes(path.read_bytes().replace(b"COMPACT", b"compact"))
+    before = ids_in(archive)
+    assert len(before) == 4
+    ((code, place, reason),) = verify(archive).findings
+    assert place == "_delta_log"
+    assert code in ("damaged", "missing")
+    assert f"{number:020}.json" in reason or reason == "the commit 0"

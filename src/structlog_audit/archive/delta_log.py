@@ -238,14 +238,17 @@ class DeltaLog:
         self._connect = connect
         self._commit_ids: dict[int, str] = {}
 
-    def update(self) -> Snapshot:
+    def update(self, *, is_folded: bool = True) -> Snapshot:
         """Read the commits since the last call, and return the state after them.
+
+        Args:
+            is_folded: Whether the first call begins with the last checkpoint.
 
         Raises:
             AuditReadError: The log is damaged, of another program, or of a newer version.
             OSError: The system or the store refuses access.
         """
-        if self.snapshot.version < 0:
+        if self.snapshot.version < 0 and is_folded:
             self._read_checkpoint()
 
         while True:

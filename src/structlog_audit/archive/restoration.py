@@ -17,7 +17,7 @@ import msgspec
 
 from structlog_audit.archive.actions import Coverage, DataFile, SealCopy
 from structlog_audit.archive.database import Database, file_digest
-from structlog_audit.archive.delta_log import DeltaLog, Snapshot
+from structlog_audit.archive.delta_log import LOG_FOLDER, DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, has_root, head_of, read_copy, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
@@ -180,6 +180,8 @@ def verify(
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
 
+        findings += _check_commits(log, database)
+
         for file in snapshot.files.values():
             findings += _check_file(log, file)
 
@@ -208,6 +210,18 @@ def _code_of(error: Exception) -> str:
     is_refused = isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError)
 
     return "unreadable" if is_refused else "damaged"
+
+
+def _check_commits(log: DeltaLog, database: Database) -> Iterator[Finding]:
+    """Yield the fault of the first commit that is lost or changed, also if a checkpoint folds it."""
+    try:
+        version = DeltaLog(log.storage, database.connect).update(is_folded=False).version
+    except AuditReadError as error:
+        yield Finding("damaged", LOG_FOLDER, str(error))
+        return
+
+    if version < log.snapshot.version:
+        yield Finding("missing", LOG_FOLDER, f"the commit {version + 1}")
 
 
 def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
