@@ -20,6 +20,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, Unpack
@@ -48,6 +49,7 @@ from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, p
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary
 from structlog_audit.redaction.vault import SubjectVault
+from structlog_audit.reports.period import floor
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
 from structlog_audit.trail.reading.judgement import judge_evidence
@@ -267,7 +269,7 @@ class ArchiveReader(EventSource):
         return {**self._statistics(conditions), "unknown_status": count_unknown_status(self.select, conditions)}
 
     @contextmanager
-    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+    def _counted_events(self, conditions: Conditions, zone: dt.tzinfo = dt.UTC) -> Iterator[CountedEvents | None]:
         with self._view() as view:
 
             def select(
@@ -276,7 +278,7 @@ class ArchiveReader(EventSource):
                 found = view.select(self._with_tokens(conditions), newest_first=newest_first, at_most=at_most)
                 return (placed.event for placed in found)
 
-            yield CountedEvents(_decided(view.activity, self._with_tokens(conditions)), select)
+            yield CountedEvents(_decided(partial(view.activity, zone), self._with_tokens(conditions)), select)
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -585,20 +587,20 @@ class _View:
         """Return the statistics of each user among the matching events."""
         return dict(statistics_by_user(self._counts(conditions), self._others(conditions)))
 
-    def activity(self, conditions: Conditions) -> Activity:
-        """Return the counts of the matching events for a report."""
+    def activity(self, zone: dt.tzinfo, conditions: Conditions) -> Activity:
+        """Return the counts of the matching events for a report, by the hours and months of *zone*."""
         archived = self._counts(conditions)
         activity = Activity()
 
         for counts in archived:
-            counts.add_outcomes_to(activity)
+            counts.add_outcomes_to(activity, zone)
 
         def others() -> Iterator[Found]:
             for found in self._others(conditions):
-                activity.add(found.event)
+                activity.add(found.event, floor(found.event.timestamp, "hour", zone))
                 yield found
 
-        activity.users = users_by_month(archived, others())
+        activity.users = users_by_month(archived, others(), zone)
 
         return activity
 

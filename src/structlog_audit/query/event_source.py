@@ -252,8 +252,8 @@ class EventSource:
         return {**found, "unknown_status": unknown_status}
 
     @contextmanager
-    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
-        """Provide the counts of the events that match *conditions*, for the duration of a ``with`` block.
+    def _counted_events(self, conditions: Conditions, zone: dt.tzinfo = dt.UTC) -> Iterator[CountedEvents | None]:
+        """Provide the counts of the events that match *conditions*, by hours and months of *zone*, for a ``with`` block.
 
         None means that the source must read each event for them.
         """

@@ -200,9 +200,9 @@ def compliance_report(
 
 def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:
     """Add the events of the period to *aggregates*, and return the statistics of the application events."""
-    # A source counts by the months of UTC.
-    if user is None and period.zone is dt.UTC:
-        with source._counted_events(conditions(start_time=period.start, end_time=period.end)) as counted:
+    if user is None:
+        in_period = conditions(start_time=period.start, end_time=period.end)
+        with source._counted_events(in_period, period.zone) as counted:
             if counted is not None:
                 return add_counted(counted, period, aggregates)
 
