@@ -16,7 +16,6 @@ from trail_files import at, line_of
 from structlog_audit import open_trail
 from structlog_audit.archive import open_archive
 from structlog_audit.archive.local_days import LocalDays
-from structlog_audit.archive.reader import ArchiveReader
 from structlog_audit.archive.rows import time_of
 from structlog_audit.query.filters import microseconds
 from structlog_audit.reports import compliance_report
@@ -117,23 +116,3 @@ def test_report_of_an_archive_in_any_zone_is_that_of_the_files(tmp_path_factory,
     with open_archive(folder / "archive", live=path, host="h1") as source:
         found = compliance_report(source, tz=zone)
         assert text_of(found) == text_of(compliance_report(open_trail(path), tz=zone))
-
-
-def test_report_in_a_zone_reads_no_event_one_by_one(tmp_path, monkeypatch):
-    """In a zone, events are counted in SQL as in UTC."""
-    path = write_closed(tmp_path / "logs", b"".join(line_of(number, 64_800 * number) for number in range(40)))
-    compacted(path, tmp_path / "archive")
-    with open_archive(tmp_path / "archive") as source:
-        with ArchiveReader._view(source) as view:
-            select = type(view).select
-        taken = 0
-
-        def counted(self, *arguments, **options):
-            nonlocal taken
-            for placed in select(self, *arguments, **options):
-                taken += 1
-                yield placed
-
-        monkeypatch.setattr(type(view), "select", counted)
-        assert compliance_report(source, tz="Europe/Berlin").to_dict()["summary"]["total_events"] == 40
-        assert taken <= 2

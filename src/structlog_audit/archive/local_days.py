@@ -1,7 +1,7 @@
 """The hours and months of a time zone on the days of an archive, as SQL counts by them.
 
-**Guarantees.** They are those of Python's time zones: `structlog_audit.reports.period` names the hour and the month of a time, and
-SQL gets only the instants between which that name stays the same. A day has at most one change of the offset; those of the
+**Guarantees.** They are those of Python's time zones: `structlog_audit.reports.period` names the hour and the month of a time,
+and SQL gets only the instants between which that name stays the same. A day has at most one change of the offset; those of the
 database of IANA are days apart.
 """
 

@@ -18,11 +18,12 @@ import datetime as dt
 import heapq
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
@@ -42,10 +43,11 @@ from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
-from structlog_audit.query.absent_values import warn_of_pseudonyms
+from structlog_audit.query.absent_values import EXPLAINED, absent_of_counted, warn_of_pseudonyms
 from structlog_audit.query.activity import Activity, CountedEvents, count_unknown_status
 from structlog_audit.query.completeness import Completeness, Doubt, Reason, Source
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
+from structlog_audit.query.field_tests import AnyTest, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary
 from structlog_audit.redaction.vault import SubjectVault
@@ -279,6 +281,18 @@ class ArchiveReader(EventSource):
                 return (placed.event for placed in found)
 
             yield CountedEvents(_decided(partial(view.activity, zone), self._with_tokens(conditions)), select)
+
+    def _narrowed(self, conditions: Conditions, *tests: FieldTest) -> Conditions:
+        return FieldConditions.of(conditions, AnyTest(tests))
+
+    def _absent_values(self, conditions: Conditions, wanted: Mapping[str, Iterable[str]]) -> list[str]:
+        # The values of the metadata are not counted in SQL.
+        if not all(name in EXPLAINED for name in wanted):
+            return super()._absent_values(conditions, wanted)
+
+        with self._view() as view:
+            counted = {name: view.values(name, self._with_tokens(conditions)) for name in wanted}
+            return absent_of_counted(counted, wanted)
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -603,6 +617,19 @@ class _View:
         activity.users = users_by_month(archived, others(), zone)
 
         return activity
+
+    def values(self, name: str, conditions: Conditions) -> Iterator[tuple[str | None, int]]:
+        """Yield the values of a member and how many of the matching events have them, in the order of the first.
+
+        A value may come again with a further number of events. *conditions* have no tests.
+        """
+        streams: list[Iterator[tuple[Any, ...]]] = [counts.values(name) for counts in self._counts(conditions)]
+        for trail in self._live:
+            live = self._of_live(trail, conditions, False, None)
+            streams.append((placed.at, getattr(placed.event, name), 1) for placed in live)
+
+        for _, value, count in heapq.merge(*streams, key=itemgetter(0)):
+            yield value, count
 
     def _counts(self, conditions: Conditions) -> list[SQLCounts]:
         return [SQLCounts(engine, snapshot, conditions) for _, _, engine, snapshot in self._archived]

@@ -88,6 +88,15 @@ class SQLCounts:
 
         return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, values or {})
 
+    def values(self, column: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of a column in each trail, in the order of their first events: its place, the value, the number."""
+        yield from self._rows(
+            f"{column}, trail, n, {self._engine.place} AS place",
+            f"min(place), {column}, count(*)",
+            # The places of a trail ascend with its numbers.
+            f"GROUP BY {column}, trail ORDER BY min(place), trail, min(n)",
+        )
+
     @property
     def has_one_trail(self) -> bool:
         """Whether all events are of one trail."""

@@ -26,7 +26,6 @@ from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import rfc3339
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.event_source import export_information
@@ -126,9 +125,8 @@ class Reading:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
-            events = self.trail.select(in_range, newest_first=False)
 
-            for hint in absent_values(events, wanted):
+            for hint in self.trail._absent_values(in_range, wanted):
                 put_error(hint)
 
     def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:

@@ -29,7 +29,7 @@ from structlog_audit.query.statistics import (
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
     from structlog_audit.query.activity import CountedEvents
-
+    from structlog_audit.query.field_tests import FieldTest
 
 _COUNTED = {"lost": Cause.LOST, "raised": Cause.RAISED, "pending": Cause.PENDING}
 """Counters of a handler that are zero if nothing is missing."""
@@ -258,6 +258,20 @@ class EventSource:
         None means that the source must read each event for them.
         """
         yield None
+
+    def _narrowed(self, conditions: Conditions, *tests: FieldTest) -> Conditions:
+        """Return *conditions*, and that one of *tests* passes if the source then reads fewer events.
+
+        The caller ignores the events that pass none of them.
+        """
+        return conditions
+
+    def _absent_values(self, conditions: Conditions, wanted: Mapping[str, Iterable[str]]) -> list[str]:
+        """Return a sentence for each of the values *wanted*, by member, that no event has that matches *conditions*."""
+        # Imported lazily: it delays the import of the library.
+        from structlog_audit.query.absent_values import absent_values
+
+        return absent_values(self.select(conditions, newest_first=False), wanted)
 
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:
