@@ -105,11 +105,14 @@ class Reading:
 
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
-    def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
-        """Return the facts that a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+    def export_information(self, seals: Iterable[SealVerdict] = (), zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the facts that a database states about the export of these events: `structlog_audit.formats.sqlite`.
+
+        Sentences have the times of *zone*.
+        """
         conditions = self.selection.conditions
         verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
-        return export_information(verdict, self.description)
+        return export_information(verdict, self.description, zone)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has.

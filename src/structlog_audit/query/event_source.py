@@ -354,8 +354,11 @@ class EventSource:
         return export(events, path, format=format, columns=columns, cells=cells, full_text=full_text, now=self._now())
 
 
-def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a source about an export: itself, the period, the *filters* and the *verdict* on completeness."""
+def export_information(verdict: Completeness, filters: Mapping[str, Any], zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+    """Return the facts of a source about an export: itself, the period, the *filters* and the *verdict* on completeness.
+
+    Sentences have the times of *zone*.
+    """
     source = verdict.source.sentence()
     # The sentence of trails names their files.
     if verdict.source.paths and not verdict.source.segments:
@@ -366,7 +369,7 @@ def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dic
         "period_end": None if verdict.end is None else rfc3339(verdict.end),
         "filters": dict(filters),
         "completeness": verdict.verdict.value,
-        "completeness_report": verdict.to_dict(),
+        "completeness_report": verdict.to_dict(zone),
     }
 
 
