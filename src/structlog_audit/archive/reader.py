@@ -39,7 +39,7 @@ from structlog_audit.archive.several import disjoint, joined
 from structlog_audit.archive.sql_counts import Counts, SQLCounts
 from structlog_audit.archive.sql_engine import Found, Place, SQLDatabase, SQLEngine, UndecidedError
 from structlog_audit.archive.user_totals import statistics_by_user, users_by_month
-from structlog_audit.events.codec import StoredEvent, decode
+from structlog_audit.events.codec import StoredEvent, decode, to_json
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
@@ -362,14 +362,14 @@ class ArchiveReader(EventSource):
 
     def _existing_and(self, coming: Iterator[StoredEvent], conditions: Conditions) -> Iterator[StoredEvent]:
         # Following has begun, so no event is missed in between; some are seen twice.
-        known: deque[str] = deque(maxlen=_REMEMBERED)
+        known: deque[int] = deque(maxlen=_REMEMBERED)
 
         for event in self.select(conditions, newest_first=False):
-            known.append(event.event_id)
+            known.append(_content(event))
             yield event
 
         is_known = frozenset(known).__contains__
-        yield from (event for event in coming if not is_known(event.event_id))
+        yield from (event for event in coming if not is_known(_content(event)))
 
 
 class _View:
@@ -684,6 +684,14 @@ def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> 
         # An engine says so at most once, as it parses no metadata in SQL from then on.
         with suppress(UndecidedError):
             return answer(conditions)
+
+
+def _content(event: StoredEvent) -> int:
+    """Return a hash of *event*: another event may have its id."""
+    ids = event.event_id, event.user_id, event.session_id, tuple(event.entry_ids)
+    outcome = event.status, event.error_message, event.duration_ms
+
+    return hash((ids, event.timestamp, event.operation, event.kind, outcome, to_json(event.metadata)))
 
 
 def _place(found: Found) -> Place:
