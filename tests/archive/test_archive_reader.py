@@ -378,6 +378,32 @@ def test_follow_yields_archived_and_live_events_once(tmp_path):
         source.follow(stop=lambda: True, wait=pytest.fail)
 
 
+def test_follow_yields_another_event_with_a_known_id(tmp_path):
+    """An id that comes again with other content is another event, as in the files; what was seen before comes once."""
+    answers = []
+    for name in ("archive", "files"):
+        path = write_closed(tmp_path / name, line_of(1))
+        compacted(path, tmp_path / f"{name}.archive")
+
+        def append(*lines, path=path):
+            with path.open("ab") as file:
+                file.write(b"".join(lines))
+            return True
+
+        with open_archive(tmp_path / f"{name}.archive", live=path) as archive:
+            source = archive if name == "archive" else open_trail(path)
+            last = line_of(1, user_id="eve")
+            coming = source.follow(
+                since_now=False, stop=lambda append=append, last=last: append(last), wait=pytest.fail
+            )
+            append(line_of(2), line_of(1, user_id="bob"))
+            answers.append([(event.event_id, event.user_id) for event in coming])
+
+    of_archive, of_files = answers
+    assert of_archive == of_files
+    assert [user for id, user in of_archive if id == id_of(line_of(1))] == [None, "bob", "eve"]
+
+
 def test_stream_is_read_beside_an_archive(tmp_path):
     """Standard input has no segments to leave out."""
     compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
