@@ -1,4 +1,4 @@
-"""`track`: records the changes of SQLAlchemy models, as the database made them. Needs SQLAlchemy 2.0.20 or newer.
+"""`track`: records the changes of SQLAlchemy models, as the database made them. Needs SQLAlchemy 2.0.21 or newer.
 
 **Scope.** Every ``insert()``, ``update()`` and ``delete()`` that a connection executes on a tracked table, whatever caused it:
 a flush with its cascades and association tables, bulk statements of a session, Core, async sessions. SQL as text, and what
