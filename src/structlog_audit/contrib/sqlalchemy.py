@@ -201,7 +201,8 @@ def _mappers_of(model: Any) -> list[Any]:
 
 
 def _mappers_below(base: type) -> Iterator[Any]:
-    for model in base.__subclasses__():
+    models: list[type] = base.__subclasses__()
+    for model in models:
         mapper = _mapper_of(model)
         if mapper is not None:
             yield mapper

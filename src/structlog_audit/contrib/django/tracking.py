@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
@@ -167,7 +168,8 @@ class _Watched:
         self.is_failed = False
 
 
-class _Recorder(NamedTuple):
+@dataclass(frozen=True)
+class _Recorder:
     """A function that records changes after the commit, if that was not a rollback."""
 
     watched: _Watched
