@@ -14,6 +14,7 @@ from django.core.files.base import ContentFile
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Upper
+from django.test import TestCase
 from django.test.utils import override_settings
 
 from structlog_audit import AuditHandler, AuditWriteError
@@ -390,6 +391,16 @@ def test_change_that_cannot_be_recorded_does_not_keep_functions_from_running(sho
     with monkeypatch.context() as patch, pytest.raises(AuditWriteError):
         write()
     assert called == ["before", "after"]
+
+
+def test_commit_that_a_test_case_imitates_records_what_waits_for_it(shop, events):
+    """The test cases of Django roll back all they did, and call the functions that wait for a commit if told to."""
+    with transaction.atomic():
+        with TestCase.captureOnCommitCallbacks(execute=True):
+            shop.Author.objects.create(name="a")
+        shop.Author.objects.create(name="b")
+        transaction.set_rollback(True)
+    assert names(events) == ["a"]
 
 
 @pytest.mark.parametrize(
