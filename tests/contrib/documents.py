@@ -414,7 +414,8 @@ class Operations:
         self.session.bulk_insert_mappings(Contract, [{"body": self.word()}])
 
     def do_merge(self):
-        key = self.random.randint(1, 20)
+        # Keys that the database does not number.
+        key = 1_000_000 + self.random.randint(1, 20)
         self.session.merge(Tag(id=key, name=self.word()))
 
     def do_add_folders(self):

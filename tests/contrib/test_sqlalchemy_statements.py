@@ -29,6 +29,7 @@ from sqlalchemy import (
     insert,
     join,
     lambda_stmt,
+    literal,
     select,
     text,
     update,
@@ -368,6 +369,22 @@ CHANGES = {
     "upsert with parameters of other names": (
         lambda session: session.connection().execute(
             upsert(books=3).values(name=bindparam("given"), kind=bindparam("sort")), [{"given": "s", "sort": "wood"}]
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert of the rows of a query": (
+        lambda session: session.execute(
+            sqlite.insert(Shelf)
+            .from_select(["name"], select(literal("s")).where(Part.id == 1))
+            .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert of several rows": (
+        lambda session: session.execute(
+            sqlite.insert(Shelf)
+            .values([{"name": "s", "books": 9}])
+            .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
         ),
         [updated("shelf:1", books=(0, 3))],
     ),

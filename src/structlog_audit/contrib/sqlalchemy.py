@@ -43,6 +43,7 @@ try:
         bindparam,
         event,
         inspect,
+        literal,
         literal_column,
         or_,
         select,
@@ -675,7 +676,7 @@ def _values_of(columns: Sequence[Any], values: Mapping[str, Any]) -> list[tuple[
         if column.key in values:
             pairs.append((column, values[column.key]))
         elif default is not None and default.is_scalar:
-            pairs.append((column, default.arg))
+            pairs.append((column, literal(default.arg, column.type)))
         elif (constant := _server_constant(column)) is not None:
             pairs.append((column, constant))
     return pairs
@@ -750,7 +751,7 @@ class _Table(NamedTuple):
 
         # Protocols limit the parameters of a statement, so more keys than that are written into its text.
         is_long = len(without) > _MOST_PARAMETERS
-        condition = operand.in_(bindparam(None, without, expanding=True, literal_execute=is_long))
+        condition = operand.in_(bindparam(None, without, literal_execute=is_long))
         return or_(condition, *[self._has_key(key) for key in with_null])
 
     def _has_key(self, key: Key) -> Any:

@@ -220,9 +220,9 @@ class Operations:
 
     def do_roll_back_text(self):
         with transaction.atomic(), connection.cursor() as cursor:
-            Tag.objects.create(name=self.word())
+            tag = Tag.objects.create(name=self.word())
             cursor.execute("SAVEPOINT mine")
-            Tag.objects.update(name=Concat("name", Value("x")))
+            Tag.objects.filter(pk=tag.pk).update(name=Concat("name", Value("x")))
             cursor.execute(self.random.choice(["ROLLBACK TO mine", "RELEASE SAVEPOINT mine"]))
 
     def do_join_group(self):
