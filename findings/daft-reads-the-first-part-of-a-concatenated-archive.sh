@@ -4,17 +4,17 @@
 # A reader would expect: all lines; the formats allow it (RFC 8878: a file is one or more frames), the commands zstd, xz and
 #   bzip2 unpack all parts, and so do the other engines for those of these formats that they know.
 # Guessed before running: all lines, or for zstd the first part in one of the engines.
-# Seen on 2026-11-29, Python 3.11.7, daft 0.7.26, duckdb 2.0.1, polars 2.1.0, pyarrow 26.0.1, zstandard 0.25.0: of three rolled
+# Seen on 2026-11-29, Python 3.11.7, daft 0.7.26, duckdb 2.0.1, polars 2.1.0, pyarrow 25.0.1, zstandard 0.25.0: of three rolled
 #   segments with 1,000 events each, joined after compression, daft has 3,000 events for gzip and 1,000 for zstd, xz and bzip2.
 #   DuckDB and Polars have 3,000 for gzip and zstd, pyarrow for gzip, zstd and bzip2; the rest are errors.
-# What follows: the segments of a day are often joined with "cat *.zst > day.zst"; a query by daft then sees the first hours only,
-#   and nothing tells. Read the segments themselves, or compress after joining.
+# What follows: the segments of a day are often joined with "cat *.zst > day.zst"; a query by daft then sees the first hours
+#   only, and nothing tells. Read the segments themselves, or compress after joining.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv" || exit 2
 "$work/venv/bin/pip" install -q --disable-pip-version-check \
-  daft==0.7.26 duckdb==2.0.1 polars==2.1.0 pyarrow==26.0.1 zstandard==0.25.0 || exit 2
+  daft==0.7.26 duckdb==2.0.1 polars==2.1.0 pyarrow==25.0.1 zstandard==0.25.0 || exit 2
 cd "$work"
 "$work/venv/bin/python" - <<'PY'
 import bz2

@@ -3,11 +3,11 @@
 #
 # A reader would expect: TIMESTAMPTZ_NS, which 2.0 has; or text, as in 1.5, and as 2.0 does for the same time without a zone.
 # Guessed before running: TIMESTAMP_NS or text, in both versions.
-# Seen on 2026-11-29, Python 3.11.7, duckdb 2.0.1 and 1.5.6: with "Z" or "+00:00", 2.0.1 gives the type TIMESTAMPTZ, in which three
-#   events within a microsecond have one time: DISTINCT has 1, and ORDER BY has them as in the file. 1.5.6 has VARCHAR, 3 times,
-#   and the order of the events. Without a zone both have VARCHAR. If TIMESTAMPTZ_NS is stated, 2.0.1 reads all digits.
-# What follows: after the update, logs of Go, Java or OpenTelemetry, whose times have nine digits, are sorted, joined and copied to
-#   Parquet in microseconds. State the type of the column.
+# Seen on 2026-11-29, Python 3.11.7, duckdb 2.0.1 and 1.5.6: with "Z" or "+00:00", 2.0.1 gives the type TIMESTAMPTZ, in which
+#   three events within a microsecond have one time: DISTINCT has 1, and ORDER BY has them as in the file. 1.5.6 has VARCHAR, 3
+#   times, and the order of the events. Without a zone both have VARCHAR. If TIMESTAMPTZ_NS is stated, 2.0.1 reads all digits.
+# What follows: after the update, logs of Go, Java or OpenTelemetry, whose times have nine digits, are sorted, joined and copied
+#   to Parquet in microseconds. State the type of the column.
 # 2.0 came to detect zones by https://github.com/duckdb/duckdb/pull/21660; #25857 is about the same loss for INT96 of Parquet.
 set -euo pipefail
 work=$(mktemp -d)

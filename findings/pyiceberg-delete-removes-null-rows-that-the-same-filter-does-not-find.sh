@@ -8,8 +8,8 @@
 #   delete() removes bob's. In two files or partitioned by user it also removes the one without a user: the metrics of a file
 #   with nulls only count as "all rows match". count() includes it in the partitioned table, too. With "not in ('ann', 'eve')"
 #   it is the other way round: scan() shows the event without a user in each layout, and in one file delete() keeps it.
-# What follows: a deletion that was checked by a scan removes system events, which have no user, and whether it does depends on how
-#   the files were written. Add "and user is not null" to each such filter.
+# What follows: a deletion that was checked by a scan removes system events, which have no user, and whether it does depends on
+#   how the files were written. Add "and user is not null" to each such filter.
 # Known in part: https://github.com/apache/iceberg-python/issues/3498, and #3918 has a table of scan and delete in one file.
 set -euo pipefail
 work=$(mktemp -d)
