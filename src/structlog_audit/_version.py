@@ -4,7 +4,7 @@ The bounds are those of the installed distribution, so that they are written onc
 version may import and then do nothing, so every place that imports a package of an extra checks its version first. A package
 that is missing is reported by the import.
 
-**Performance.** The metadata is read once per extra and process: it takes more than a millisecond, and archives are opened often.
+**Performance.** The metadata is read once per extra and process: it takes over a millisecond, and archives are opened often.
 """
 
 from __future__ import annotations
