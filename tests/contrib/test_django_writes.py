@@ -192,6 +192,15 @@ def test_relation_that_a_deletion_sets_is_recorded(shop, events):
     assert values == {"by_default": (author_id, None), "by_function": (author_id, kept.pk)}
 
 
+def test_key_that_is_a_relation_can_be_set_to_an_object(shop, events):
+    """The key of the object is the new key of the row."""
+    first, second = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Profile.objects.create(author=first)
+    events()
+    shop.Profile.objects.update(author=second)
+    assert updates(events) == [{"author": (first.pk, second.pk)}]
+
+
 def test_relation_through_a_model_is_recorded_as_that_model(shop, events):
     """Its rows have fields of their own, so they are created and deleted, not added and removed."""
     author, group = shop.Author.objects.create(name="a"), shop.Group.objects.create()
@@ -287,8 +296,13 @@ class ToOther:
 def test_change_in_the_database_of_a_router_names_it(shop, handler):
     """The database that the statement was executed in counts."""
     with override_settings(DATABASE_ROUTERS=[ToOther()]):
-        shop.Author.objects.create(name="a").delete()
-    assert [event.metadata["database"] for event in handler.iter_events()] == ["other", "other"]
+        author = shop.Author.objects.create(name="a")
+        author.delete()
+        shop.Author.objects.create(name="b")
+    shop.Author.objects.using("other").update(score=5)
+    found = list(handler.iter_events())
+    assert [event.metadata["database"] for event in found] == ["other"] * 4
+    assert found[-1].metadata["changes"] == {"score": {"before": 0, "after": 5}}
 
 
 def test_statement_on_no_rows_is_not_recorded(shop, events):

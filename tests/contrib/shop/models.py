@@ -101,6 +101,13 @@ class Membership(models.Model):
     role = models.CharField(max_length=40, default="reader")
 
 
+@track
+class Profile(models.Model):
+    """A relation is its key."""
+
+    author = models.OneToOneField(Author, on_delete=models.CASCADE, primary_key=True)
+
+
 def first_author():
     return Author.objects.first()
 
