@@ -3,7 +3,7 @@
 #   The deprecated handler of the SDK, which names it as its successor, sends a map.
 #
 # A reader would expect: the same body from both; a body may be any value in the data model of OpenTelemetry.
-# Guessed before running: a map, with each value.
+# Guessed before running: nothing of the body; it was met while large integers were tried.
 # Seen on 2026-11-29, Python 3.11.7, structlog 26.1.0, opentelemetry-sdk 1.45.2, opentelemetry-instrumentation-logging 0.66b2:
 #   with ProcessorFormatter.wrap_for_formatter, structlog passes the event as the message of the record. The body is a map with
 #   the old handler, and with the new one a text in which quotes, None and True are those of Python, so that it is no JSON.

@@ -3,7 +3,7 @@
 #   with the same filter does not show them.
 #
 # A reader would expect: what scan() shows is what delete() removes; as in SQL, a null is not unequal to anything.
-# Guessed before running: rows without a user stay in each layout.
+# Guessed before running: nothing of delete() or of nulls; both were met while files were added to a table.
 # Seen on 2026-11-29, Python 3.11.7, pyiceberg 0.12.0, pyarrow 26.0.1: three events, of ann, of bob and of no user. In one file,
 #   delete() removes bob's. In two files or partitioned by user it also removes the one without a user: the metrics of a file
 #   with nulls only count as "all rows match". count() includes it in the partitioned table, too. With "not in ('ann', 'eve')"
