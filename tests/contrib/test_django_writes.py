@@ -16,6 +16,7 @@ from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Upper
 from django.test import TestCase
 from django.test.utils import override_settings
+from transaction_texts import all_texts, run_all
 
 from structlog_audit import AuditHandler, AuditWriteError
 
@@ -417,25 +418,11 @@ def test_commit_that_a_test_case_imitates_records_what_waits_for_it(shop, events
     assert names(events) == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("statements", "expected"),
-    [
-        (["SAVEPOINT mine", "a", "ROLLBACK TO mine", "b"], ["before", "b"]),
-        (["SAVEPOINT mine", "a", "RELEASE mine", "b"], ["before", "a", "b"]),
-        (["ROLLBACK", "BEGIN", "a"], ["a"]),
-        (["COMMIT", "BEGIN", "a"], ["before", "a"]),
-        (["COMMIT", "BEGIN", "a", "ROLLBACK", "BEGIN"], ["before"]),
-    ],
-)
+@all_texts
 def test_text_that_ends_a_transaction_or_a_part_of_it_is_followed(shop, events, statements, expected):
     """What the application executes by itself keeps or undoes changes as a block does."""
     with transaction.atomic(), connection.cursor() as cursor:
-        shop.Author.objects.create(name="before")
-        for statement in statements:
-            if statement.isupper() or " " in statement:
-                cursor.execute(statement)
-            else:
-                shop.Author.objects.create(name=statement)
+        run_all(statements, cursor.execute, lambda name: shop.Author.objects.create(name=name))
     assert names(events) == expected
 
 

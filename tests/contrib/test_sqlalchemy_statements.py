@@ -51,6 +51,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 from sqlalchemy.orm.exc import StaleDataError
+from transaction_texts import all_texts, run_all
 
 from structlog_audit import AuditValueError
 from structlog_audit.contrib.sqlalchemy import track
@@ -753,25 +754,15 @@ def test_rollback_to_a_savepoint_ends_the_failure_of_a_transaction(engine, handl
     assert names(handler) == ["a", "c", "d"]
 
 
-@pytest.mark.parametrize(
-    ("statements", "expected"),
-    [
-        (["SAVEPOINT mine", "a", "ROLLBACK TO mine", "b"], ["before", "b"]),
-        (["SAVEPOINT mine", "a", "RELEASE mine", "b"], ["before", "a", "b"]),
-        (["ROLLBACK", "BEGIN", "a"], ["a"]),
-        (["COMMIT", "BEGIN", "a"], ["before", "a"]),
-        (["COMMIT", "BEGIN", "a", "ROLLBACK", "BEGIN"], ["before"]),
-    ],
-)
+@all_texts
 def test_text_that_ends_a_transaction_or_a_part_of_it_is_followed(engine, handler, statements, expected):
     """What the application executes by itself keeps or undoes changes as the methods of a connection do."""
     with engine.connect() as connection:
-        connection.execute(insert(Part).values(name="before"))
-        for statement in statements:
-            if statement.isupper() or " " in statement:
-                connection.execute(text(statement))
-            else:
-                connection.execute(insert(Part).values(name=statement))
+        run_all(
+            statements,
+            lambda statement: connection.execute(text(statement)),
+            lambda name: connection.execute(insert(Part).values(name=name)),
+        )
         connection.commit()
     assert names(handler) == expected
 

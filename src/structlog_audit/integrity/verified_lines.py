@@ -113,8 +113,11 @@ class VerifiedLines(io.RawIOBase):
 
         # The hint is lost or wrong, or lines were changed. It stays where it names more lines than are found.
         found = self._match(rebuild_segments(self._files, self._hashes, size))
-        is_better = hinted is None or _line_count(found) >= _line_count(matched)
-        return found if is_better else self._match(hinted or ())
+        if hinted is None or _line_count(found) >= _line_count(matched):
+            return found
+
+        # The trail remembers the last segments that it was asked for, so these are matched again.
+        return self._match(hinted)
 
     def _match(self, segments: Sequence[SealedSegment]) -> list[SealedSegment | None]:
         """Return the segment in each file, without what the trail does not have."""

@@ -96,9 +96,11 @@ def overview_of(path: str, seals: Iterable[SealVerdict], zone: dt.tzinfo = dt.UT
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         information = dict(connection.execute("SELECT * FROM export_information").fetchone())
+
         figures = dict(connection.execute(_FIGURES).fetchone())
         figures["failures"] = int(figures["failures"])
         figures |= {name: local_time(figures[name], zone) for name in ("first", "last")}
+
         unit = _unit_of(figures["first"], figures["last"])
         counted = connection.execute(_TIMELINE.format(column=time_column(zone)), (_UNITS[unit][0],)).fetchall()
 
