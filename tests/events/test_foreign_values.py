@@ -220,7 +220,7 @@ def test_object_with_one_attribute_of_a_proxy_is_itself(kind):
     assert unwrapped(value) is value
 
 
-@pytest.mark.parametrize("module", ["wrapt.proxies", "wrapt.wrappers"])
+@pytest.mark.parametrize("module", ["builtins", "wrapt.proxies", "wrapt.wrappers"])
 def test_proxy_of_any_version_of_wrapt_is_unwrapped(module):
     """The class is known by the name that each version gives it, also as a base."""
     proxy = type("ObjectProxy", (), {"__module__": module, "__wrapped__": "u1"})
