@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from structlog_audit import AuditHandler, get_audit_logger
 from structlog_audit.loggers import unheard
@@ -104,8 +105,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(0))
 
 
+@settings(max_examples=1, database=None)
+@given(st.none())
+def start_hypothesis(_nothing: None) -> None:
+    """Let Hypothesis make its own random generator, whose referrers it looks for among the objects that are not frozen."""
+
+
 def pytest_collection_finish() -> None:
     """Leave modules and tests out of further garbage collections, each of which would visit them all."""
+    start_hypothesis()
     gc.collect()
     gc.freeze()
 
