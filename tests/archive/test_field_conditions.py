@@ -90,6 +90,9 @@ def archived(tmp_path_factory):
         [],
         ["operation~^[SR]"],
         ["operation!~^[SR]", "status!=SUCCESS"],
+        ["operation_class=delete"],
+        ["operation_class!=delete", "operation_class!=", "user_id!=ann"],
+        ["operation_class=", "metadata.ok=true"],
         ["user_id=ann", "user_id~^b"],
         ["user_id!=ann"],
         ["user_id="],
@@ -149,7 +152,14 @@ def test_pattern_with_too_many_values_is_left_to_python(archived, monkeypatch):
     """The memory of Python is bounded: beyond a number of distinct values, rows are searched one by one."""
     files, source = archived
     monkeypatch.setattr(sql_engine, "MOST_DISTINCT", 2)
-    for word in ("user_id~^a", "metadata.source~^a", "metadata.naïve~^grü", "entry_ids~^e1", "user_id!~^a"):
+    for word in (
+        "user_id~^a",
+        "metadata.source~^a",
+        "metadata.naïve~^grü",
+        "entry_ids~^e1",
+        "user_id!~^a",
+        "operation_class=read",
+    ):
         conditions = build_selection(split_words([word])[1]).conditions
         assert answers(source, conditions) == answers(files, conditions)
 
@@ -162,7 +172,7 @@ def test_member_that_spark_cannot_name_is_left_to_python(path):
 
 
 @pytest.mark.parametrize("dialect", [DUCKDB, SPARK], ids=["duckdb", "spark"])
-@pytest.mark.parametrize("name", ["kind", "user_id", "entry_ids"])
+@pytest.mark.parametrize("name", ["kind", "user_id", "entry_ids", "operation_class"])
 def test_filter_of_no_value_leaves_nothing_to_ask(dialect, name):
     """No query is made: Spark would read ``WHERE (false)`` as an alias of the table, with a name for its column."""
     found = where(filters.conditions(**{name: []}), dialect, {}, pytest.fail)

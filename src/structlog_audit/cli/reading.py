@@ -128,7 +128,9 @@ class Reading:
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
             events = self.trail.select(in_range, newest_first=False)
 
-            for hint in absent_values(events, wanted):
+            of_class = conditions.operation_class
+
+            for hint in absent_values(events, wanted, None if of_class is None else of_class.classes):
                 put_error(hint)
 
     def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:
@@ -230,7 +232,14 @@ def read_trails(
 
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
-    selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
+    has_classes = any(word.field == "operation_class" for word in words)
+    selection = build_selection(
+        widened,
+        every_kind=options.every_kind,
+        classes=options.classes() if has_classes else None,
+        start_time=start,
+        end_time=end,
+    )
     selection = dataclasses.replace(selection, words=tuple(words))
 
     describe = partial(_description, selection, options, vault, reveal=reveal)
