@@ -112,7 +112,8 @@ def test_users_of_a_month_are_those_of_the_summary(users, number):
     """Events without a user are those of no user, as in the key figures, also beside a user of the name anonymous."""
     events = [event(second, user_id=user) for second, user in enumerate(users)]
     ((_, _, ((_, _, shown, *_),), _),) = blocks_of("months", events)
-    assert (shown, str(compliance_report(Events(events)).to_dict()["summary"]["users"])) == (number, number)
+    found = compliance_report(Events(events)).to_dict()
+    assert (shown, str(found["summary"]["users"]), str(found["months"][0]["users"])) == (number, number, number)
 
 
 def test_list_of_deletions_says_how_many_failed_and_that_ids_repeat():

@@ -87,10 +87,10 @@ def _zone_expected(name: str) -> str:
     # Most mistakes are about upper case, spaces, or the part before the slash.
     wanted = name.strip().replace(" ", "_").lower()
     by_word = {word: zone for zone in sorted(known) for word in (zone.lower(), zone.rpartition("/")[2].lower())}
-    similar = get_close_matches(wanted, by_word, 1)
-    hint = f" Did you mean {by_word[similar[0]]!r}?" if similar else ""
+    similar = near_words(wanted, by_word)
+    hint = f"Did you mean {by_word[similar[0]]!r}?" if similar else "The list is zoneinfo.available_timezones()"
 
-    return f"expected the name of a time zone, such as 'Europe/Berlin'.{hint}"
+    return f"expected the name of a time zone, such as 'Europe/Berlin'. {hint}"
 
 
 def zone_name(zone: dt.tzinfo) -> str:
