@@ -123,6 +123,17 @@ def test_list_of_deletions_says_how_many_failed_and_that_ids_repeat():
     assert blocks_of("deletions", events)[0] == expected
 
 
+def test_key_figures_say_how_many_deletions_and_exports_failed():
+    """What failed deleted and exported nothing: the figures say so in every form; without failures they are plain numbers."""
+    events = [event(0, "FORGET"), event(1, "FORGET", FAILURE), event(2, "EXPORT")]
+    report = compliance_report(Events(events))
+    found = report.to_dict()
+    assert [(found[name]["total"], found[name]["failed"]) for name in ("deletions", "exports")] == [(2, 1), (1, 0)]
+    for text in (report.to_markdown(), report.to_html()):
+        assert "2, 1 failed" in text
+        assert "1, 0 failed" not in text
+
+
 # --- operations ---------------------------------------------------------------------------------------------------------
 
 

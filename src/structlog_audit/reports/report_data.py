@@ -24,6 +24,7 @@ from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
+    ANONYMOUS,
     NEWEST,
     ReportAggregates,
     UserAggregate,
