@@ -11,6 +11,7 @@ from archives import EVERYTHING, compacted, write_closed
 from commands import GOLDEN
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import ids, line_of, write_trail
 
 from structlog_audit import open_trail
@@ -18,6 +19,7 @@ from structlog_audit.archive import open_archive, sql_engine
 from structlog_audit.archive.dialects import DUCKDB, SPARK, where
 from structlog_audit.cli.conditions import build_selection, split_words
 from structlog_audit.events.conversion import UNKNOWN_STATUS
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.query import filters
 
 SCALARS = st.sampled_from(
@@ -45,7 +47,7 @@ events = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=12, phases=[Phase.generate])
+@settings(max_examples=examples(4), phases=[Phase.generate])
 @given(
     drawn=st.lists(events, min_size=8, max_size=25),
     promoted=st.sampled_from([[], ["a"], ["a", "a.b", "/é"]]),
@@ -56,7 +58,8 @@ def test_sql_is_certain_only_where_python_decides_alike(tmp_path_factory, drawn,
     folder = tmp_path_factory.mktemp("case")
     path = write_closed(folder / "logs", b"".join(line_of(number, **members) for number, members in enumerate(drawn)))
     compacted(path, folder / "archive", promote=promoted)
-    with open_archive(folder / "archive") as reader:
+    # One query holds the 120 expressions of all conditions. DuckDB keeps a vector of 2,048 values for each of their parts.
+    with open_archive(folder / "archive", memory_limit="2GB") as reader:
         check_decisions(reader, drawn_conditions(list(reader.select(EVERYTHING, newest_first=False)), chance, 60))
 
 
@@ -177,3 +180,15 @@ def test_filter_of_no_value_leaves_nothing_to_ask(dialect, name):
     """No query is made: Spark would read ``WHERE (false)`` as an alias of the table, with a name for its column."""
     found = where(filters.conditions(**{name: []}), dialect, {}, pytest.fail)
     assert (found.certain, found.doubtful) == ("false", "false")
+
+
+def test_hint_about_an_absent_class_counts_operations_in_sql(archived):
+    """The classes that an archive names in place of an absent one are those of the files, with entries of a caller."""
+    files, source = archived
+    wanted = {"operation_class": ["configuration"]}
+    for classes in (None, OperationClasses({"store": "export"})):
+        hints = source._absent_values(filters.ORDINARY, wanted, classes)
+        assert hints == files._absent_values(filters.ORDINARY, wanted, classes)
+        assert hints[0].startswith("no event has operation_class 'configuration'; the most common: 'export'") is bool(
+            classes
+        )

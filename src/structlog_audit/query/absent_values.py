@@ -62,12 +62,12 @@ class _Values:
         self.counts: Counter[str] = Counter()
         self.found: set[str] = set()
 
-    def add(self, value: str) -> None:
+    def add(self, value: str, count: int = 1) -> None:
         """Count *value*."""
         if value in self.wanted:
             self.found.add(value)
         if value in self.counts or len(self.counts) < _MOST_VALUES:
-            self.counts[value] += 1
+            self.counts[value] += count
 
 
 def absent_values(
@@ -105,6 +105,35 @@ def absent_values(
     return hints
 
 
+def absent_of_counted(
+    counted: Mapping[str, Iterable[tuple[str | None, int]]],
+    wanted: Mapping[str, Iterable[str]],
+    classes: OperationClasses | None = None,
+) -> list[str]:
+    """As `absent_values`, of values that are counted already.
+
+    Args:
+        counted: The values of each member and how often events have them, in the order of the first; None is no value.
+            Of ``operation_class`` the operations.
+        wanted: The values that the query asks for, of members in `EXPLAINED`.
+        classes: As for `absent_values`.
+    """
+    class_of = (classes or registered_operations()).class_of
+    hints: list[str] = []
+    for name, given in wanted.items():
+        values = _Values(given)
+        total = 0
+        for value, count in counted[name]:
+            total += count
+            if name == "operation_class":
+                values.add(str(class_of(value or "") or UNCLASSIFIED), count)
+            elif value is not None:
+                values.add(value, count)
+        if total:
+            hints += _hints(name, values, Counter())
+    return hints
+
+
 def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions: Conditions) -> None:
     """Warn the caller of a query without an answer if it asked pseudonyms for a clear name.
 
@@ -114,7 +143,8 @@ def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions:
         conditions: The filters of the query.
     """
     in_range = msgspec.structs.replace(ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time)
-    reason = asked_of_pseudonyms(select(in_range, newest_first=True), conditions)
+    events = select(in_range, newest_first=True, at_most=_MOST_SAMPLED)
+    reason = asked_of_pseudonyms(events, conditions)
     if reason is not None:
         # Above this function are `_explain_absence`, the query, and its caller.
         warnings.warn(reason, RuntimeWarning, stacklevel=4)
