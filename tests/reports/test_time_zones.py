@@ -240,6 +240,7 @@ def test_month_by_a_word_is_that_of_the_zone_now(word, month):
         ("Europe/Berln", "Did you mean 'Europe/Berlin'?"),
         ("berlin", "Did you mean 'Europe/Berlin'?"),
         ("New York", "Did you mean 'America/New_York'?"),
+        ("Mars", "such as 'Europe/Berlin'. The list is zoneinfo.available_timezones()"),
         ("Europe", "expected the name of a time zone"),
         ("", "expected the name of a time zone"),
         ("../UTC", "expected the name of a time zone"),

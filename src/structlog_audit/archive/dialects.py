@@ -4,7 +4,7 @@
 `structlog_audit.query.filters.Conditions.matches` decides. Equal answers therefore do not depend on how an engine compares
 JSON. Values are bound as parameters, never written into the SQL.
 
-Regular expressions are never translated: those of RE2 and Java differ from Python's.
+Regular expressions are never translated: those of RE2 and Java differ from Python's. Nor are classes of operations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from structlog_audit.archive.field_sql import (
     pair_of,
 )
 from structlog_audit.archive.promotion import Path, json_place
-from structlog_audit.query.field_tests import FieldConditions, text_of
+from structlog_audit.query.field_tests import FieldConditions, FieldTest, text_of
 from structlog_audit.query.filters import Conditions, microseconds
 
 SCALE = 2**73
@@ -270,7 +270,7 @@ def where(
         conditions: The conditions of a query.
         dialect: The fragments of the engine.
         promoted: The columns of the data files that hold a member of the metadata, by its path.
-        distinct: Returns the values that a regular expression is searched in.
+        distinct: Returns the values that Python compares with a regular expression or a class.
         table: The name of the table, with which the names of parameters begin: several conditions fit into one query.
         reads_json: Whether the engine can parse the metadata of every row.
     """
@@ -294,6 +294,8 @@ def where(
         _add_members(writer, (), conditions.metadata)
 
     tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+    if conditions.operation_class is not None:
+        tests = (FieldTest("operation", (conditions.operation_class,)), *tests)
 
     return writer.where([pair_of(writer, test) for test in tests])
 

@@ -1,8 +1,8 @@
 """Tests of fields (`structlog_audit.query.field_tests`) as SQL: which rows certainly pass, and about which Python decides.
 
-**Guarantees.** A row of neither sort does not pass, and the two sorts have no row in common. A regular expression is never
-translated: Python searches the distinct values, and those found become a list. Where there are too many, and where a path of
-the metadata leads through lists or keys with dots, Python decides.
+**Guarantees.** A row of neither sort does not pass, and the two sorts have no row in common. Neither a regular expression nor a
+class is translated: Python searches the distinct values, and those found become a list. Where there are too many, and where a
+path of the metadata leads through lists or keys with dots, Python decides.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from structlog_audit.query.field_tests import (
     StartsWith,
     text_of,
 )
+from structlog_audit.query.filters import OfClass
 
 if TYPE_CHECKING:
     from structlog_audit.archive.dialects import Writer
@@ -144,7 +145,10 @@ def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
 
         return Pair(any_of([one_of(writer, column, texts), is_null]))
 
-    if isinstance(matcher, Pattern):
+    if isinstance(matcher, OfClass) and not matcher.wanted:
+        return Pair(FALSE)
+
+    if isinstance(matcher, (Pattern, OfClass)):
         found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
         return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(one_of(writer, column, found))
 
@@ -167,12 +171,12 @@ def _comparison(matcher: EqualTo | Number | Bound) -> tuple[str, Any]:
     return "=", matcher.number if isinstance(matcher, Number) else matcher.text
 
 
-def _found(pattern: Pattern, values: Sequence[str] | None) -> list[str] | None:
-    """Return those of *values* in which *pattern* is found; None if they are not known."""
+def _found(matcher: Pattern | OfClass, values: Sequence[str] | None) -> list[str] | None:
+    """Return those of *values* that *matcher* matches; None if they are not known."""
     if values is None:
         return None
 
-    return sorted(value for value in values if pattern.matches([value]))
+    return sorted(value for value in values if matcher.matches([value]))
 
 
 def is_storable(text: str) -> bool:

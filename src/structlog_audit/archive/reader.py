@@ -41,6 +41,7 @@ from structlog_audit.archive.sql_engine import Found, Place, SQLDatabase, SQLEng
 from structlog_audit.archive.user_totals import statistics_by_user, users_by_month
 from structlog_audit.events.codec import StoredEvent, decode, to_json
 from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import EXPLAINED, absent_of_counted, warn_of_pseudonyms
@@ -285,14 +286,17 @@ class ArchiveReader(EventSource):
     def _narrowed(self, conditions: Conditions, *tests: FieldTest) -> Conditions:
         return FieldConditions.of(conditions, AnyTest(tests))
 
-    def _absent_values(self, conditions: Conditions, wanted: Mapping[str, Iterable[str]]) -> list[str]:
+    def _absent_values(
+        self, conditions: Conditions, wanted: Mapping[str, Iterable[str]], classes: OperationClasses | None = None
+    ) -> list[str]:
         # The values of the metadata are not counted in SQL.
         if not all(name in EXPLAINED for name in wanted):
-            return super()._absent_values(conditions, wanted)
+            return super()._absent_values(conditions, wanted, classes)
 
         with self._view() as view:
-            counted = {name: view.values(name, self._with_tokens(conditions)) for name in wanted}
-            return absent_of_counted(counted, wanted)
+            columns = {name: "operation" if name == "operation_class" else name for name in wanted}
+            counted = {name: view.values(column, self._with_tokens(conditions)) for name, column in columns.items()}
+            return absent_of_counted(counted, wanted, classes)
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.

@@ -129,7 +129,10 @@ class Reading:
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
 
-            for hint in self.trail._absent_values(in_range, wanted):
+            of_class = conditions.operation_class
+            classes = None if of_class is None else of_class.classes
+
+            for hint in self.trail._absent_values(in_range, wanted, classes):
                 put_error(hint)
 
     def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:
@@ -231,7 +234,14 @@ def read_trails(
 
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
-    selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
+    has_classes = any(word.field == "operation_class" for word in words)
+    selection = build_selection(
+        widened,
+        every_kind=options.every_kind,
+        classes=options.classes() if has_classes else None,
+        start_time=start,
+        end_time=end,
+    )
     selection = dataclasses.replace(selection, words=tuple(words))
 
     describe = partial(_description, selection, options, vault, reveal=reveal)

@@ -14,6 +14,7 @@ from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind, rfc3339
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
@@ -266,12 +267,14 @@ class EventSource:
         """
         return conditions
 
-    def _absent_values(self, conditions: Conditions, wanted: Mapping[str, Iterable[str]]) -> list[str]:
+    def _absent_values(
+        self, conditions: Conditions, wanted: Mapping[str, Iterable[str]], classes: OperationClasses | None = None
+    ) -> list[str]:
         """Return a sentence for each of the values *wanted*, by member, that no event has that matches *conditions*."""
         # Imported lazily: it delays the import of the library.
         from structlog_audit.query.absent_values import absent_values
 
-        return absent_values(self.select(conditions, newest_first=False), wanted)
+        return absent_values(self.select(conditions, newest_first=False), wanted, classes)
 
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:

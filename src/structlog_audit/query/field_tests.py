@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.query.filters import Conditions, Matchable, contains
+from structlog_audit.query.filters import Conditions, Matchable, OfClass, contains
 
 METADATA = "metadata."
 """The beginning of the name of a field that is a path of the metadata."""
@@ -129,7 +129,7 @@ class Bound:
         return False
 
 
-Matcher = OneOf | Pattern | StartsWith | Includes | Absent | EqualTo | Number | Bound
+Matcher = OneOf | OfClass | Pattern | StartsWith | Includes | Absent | EqualTo | Number | Bound
 """A comparison of the values of a field."""
 
 

@@ -171,10 +171,7 @@ class ReportAggregates:
         self.hours: defaultdict[dt.datetime, Counter[EventStatus]] = defaultdict(Counter)
 
         # month → user → operation
-        self.months: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-
-        self.without_user: Counter[str] = Counter()
-        """The number of events without a user, by month."""
+        self.months: defaultdict[str, defaultdict[str | None, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
 
         self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
         self.users: defaultdict[str | None, UserAggregate] = defaultdict(UserAggregate)
@@ -216,8 +213,7 @@ class ReportAggregates:
         month = month_of(event.timestamp, self.zone)
 
         self.hours[hour][event.status] += 1
-        self.months[month][user_id or ANONYMOUS][operation] += 1
-        self.without_user[month] += user_id is None
+        self.months[month][user_id][operation] += 1
         self.operations[operation].add(event)
         self.users[user_id].add(event)
 
@@ -244,9 +240,7 @@ class ReportAggregates:
         for user_id, counts in activity.users:
             self.users[user_id].add_activity(counts)
             for month, operations in counts.months.items():
-                self.months[month][user_id or ANONYMOUS].update(operations)
-                if user_id is None:
-                    self.without_user[month] += sum(operations.values())
+                self.months[month][user_id].update(operations)
 
     def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""

@@ -24,6 +24,7 @@ from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
+    ANONYMOUS,
     NEWEST,
     ReportAggregates,
     UserAggregate,
@@ -137,9 +138,8 @@ def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, A
     """Return the memory SDK's monthly report of every month of the span."""
     rows = []
     for month in _months_of_report(aggregates, span):
-        users: Mapping[str, Counter[str]] = aggregates.months.get(month, {})
-        row = _month(month, users, aggregates.classes)
-        rows.append({**row, "without_user": aggregates.without_user[month]})
+        users: Mapping[str | None, Counter[str]] = aggregates.months.get(month, {})
+        rows.append(_month(month, users, aggregates.classes))
     return rows
 
 
@@ -155,21 +155,25 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
     return sorted(aggregates.months)
 
 
-def _month(month: str, users: Mapping[str, Counter[str]], classes: OperationClasses) -> dict[str, Any]:
+def _month(month: str, users: Mapping[str | None, Counter[str]], classes: OperationClasses) -> dict[str, Any]:
     operations: Counter[str] = Counter()
-    for operations_of_user in users.values():
+    by_name: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for user_id, operations_of_user in users.items():
         operations.update(operations_of_user)
+        by_name[user_id or ANONYMOUS].update(operations_of_user)
 
-    def rank(user_id: str) -> tuple[int, str]:
-        return -users[user_id].total(), user_id
+    def rank(name: str) -> tuple[int, str]:
+        return -by_name[name].total(), name
 
-    most_active = sorted(users, key=rank)
+    most_active = sorted(by_name, key=rank)
+    without_user = users.get(None, Counter[str]()).total()
     return {
         "period": month,
         "total_events": operations.total(),
-        "users": len(users),
+        "users": len(users) - (None in users),
         "operations": counts_by_text(operations),
-        "user_activity": {user_id: activity_counts(users[user_id], classes) for user_id in most_active},
+        "user_activity": {name: activity_counts(by_name[name], classes) for name in most_active},
+        "without_user": without_user,
     }
 
 

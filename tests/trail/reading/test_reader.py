@@ -88,6 +88,7 @@ any_filters = st.fixed_dictionaries(
         "user_id": st.none() | st.sampled_from(USERS) | st.lists(st.none() | st.sampled_from(USERS), max_size=2),
         "session_id": st.none() | st.sampled_from(["s1", "s3"]),
         "operation": st.sampled_from([*NAMES, "store"]),
+        "operation_class": st.sampled_from(["create", "delete", None]) | st.just(["read", "unclassified"]),
         "status": st.sampled_from(["SUCCESS", "FAILURE"]),
         "entry_ids": st.sampled_from(["e1", "entry_650", ["e2", "e3"], "e"]),
         "metadata": st.sampled_from([{"a": 1}, {"a": {"c": 2}}, {"b": None}, {}]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.export import export as export_to
 
@@ -32,7 +32,6 @@ def explore(
     *,
     key: SealKeys = None,
     anchor: Anchors = None,
-    operations: Operations = None,
 ) -> Exit:
     """Show events in a browser, at an address for this user on this machine only, with times in UTC or in the zone of --tz."""
     if find_spec("datasette") is None:
@@ -40,12 +39,11 @@ def explore(
     check_versions("explore")
 
     from structlog_audit.cli.explore.local_times import add_local_times
-    from structlog_audit.cli.explore.overview import add_operation_classes, overview_of
-    from structlog_audit.cli.operation_files import load_operations
+    from structlog_audit.cli.explore.overview import add_operation_class, overview_of
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.formats.sqlite import has_full_text
 
-    classes = load_operations(operations)
+    classes = options.classes()
     zone = options.for_document().zone or dt.UTC
     seals: list[SealVerdict] = []
     with _removed_at_exit() as folder:
@@ -64,7 +62,7 @@ def explore(
             return Exit.DONE
 
         code = read_trails(options, write, quietly=True)
-        add_operation_classes(path, classes)
+        add_operation_class(path, classes)
         add_local_times(path, zone)
         _serve(path, overview_of(path, seals, zone))
     return Exit(code)

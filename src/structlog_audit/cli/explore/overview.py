@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structlog_audit.cli.explore.local_times import LOCAL_DAY, local_time, time_column
-from structlog_audit.events.operation_classes import OperationClasses
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.times import zone_name
 
@@ -81,14 +81,13 @@ class Overview:
         return local_time(text, self.zone)
 
 
-def add_operation_classes(path: str, classes: OperationClasses) -> None:
-    """Add to the database at *path* the table ``operation_classes``, with the class of each operation that has one."""
+def add_operation_class(path: str, classes: OperationClasses) -> None:
+    """Add the column ``operation_class`` to the events in the database at *path*."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE operation_classes (operation TEXT PRIMARY KEY, class TEXT NOT NULL)")
-        names = [name for (name,) in connection.execute("SELECT DISTINCT operation FROM events")]
-        known = [(name, classes.class_of(name)) for name in names]
-        rows = [(name, found.value) for name, found in known if found is not None]
-        connection.executemany("INSERT INTO operation_classes VALUES (?, ?)", rows)
+        connection.create_function("class_of", 1, lambda name: str(classes.class_of(name) or UNCLASSIFIED))
+        connection.execute("ALTER TABLE events ADD COLUMN operation_class TEXT")
+        connection.execute("UPDATE events SET operation_class = class_of(operation)")
+        connection.execute("CREATE INDEX events_operation_class ON events (operation_class)")
 
 
 def overview_of(path: str, seals: Iterable[SealVerdict], zone: dt.tzinfo = dt.UTC) -> Overview:

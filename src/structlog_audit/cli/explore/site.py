@@ -35,8 +35,7 @@ DATABASE = "audit"
 
 _OF_CLASS = """
 SELECT number, {{time}}, operation, user_id, status, entry_ids, error_message, metadata
-FROM events JOIN operation_classes USING (operation)
-WHERE kind IS NULL AND class = '{name}' AND (:user = '' OR user_id = :user) ORDER BY number DESC
+FROM events WHERE kind IS NULL AND operation_class = '{name}' AND (:user = '' OR user_id = :user) ORDER BY number DESC
 """
 
 _QUESTIONS: dict[str, dict[str, str]] = {
@@ -81,8 +80,8 @@ WHERE event_id IN (SELECT event_id FROM event_entries WHERE entry_id = :entry) O
 }
 """The canned queries, by their name in addresses, for the time column and the name of a zone."""
 
-_FACETS = ("operation", "user_id", "status")
-_LINKED = frozenset(("user_id", "session_id", "operation", "status", "kind"))
+_FACETS = ("operation_class", "operation", "user_id", "status")
+_LINKED = frozenset(("user_id", "session_id", "operation", "operation_class", "status", "kind"))
 """The columns whose cells lead to the events with the same value."""
 
 _LONGEST_CELL = 160
