@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -88,6 +89,8 @@ class DeferredCalls:
 # The time that an example takes is meaningless on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# For a release: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=2_000)
 
 # A background job of a shell ignores SIGINT, and so do its children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -99,6 +102,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("system") or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of further garbage collections, each of which would visit them all."""
+    gc.collect()
+    gc.freeze()
 
 
 EXISTING_LOGGERS = set(logging.Logger.manager.loggerDict)

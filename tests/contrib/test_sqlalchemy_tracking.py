@@ -22,6 +22,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from strategies import examples
 
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.contrib import sqlalchemy as tracking
@@ -40,7 +41,7 @@ def engine(tmp_path):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(7), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, handler, seed):
     """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
     handler.clear()

@@ -20,10 +20,12 @@ from structlog_audit.query.field_tests import (
     Bound,
     EqualTo,
     FieldTest,
+    Includes,
     Matcher,
     Number,
     OneOf,
     Pattern,
+    StartsWith,
     text_of,
 )
 
@@ -146,6 +148,12 @@ def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
         found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
         return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(one_of(writer, column, found))
 
+    if isinstance(matcher, StartsWith):
+        return Pair(_starts_with(writer, column, matcher))
+
+    if isinstance(matcher, Includes):
+        return Pair(f"contains({column}, {writer.bind(matcher.text)})")
+
     operator, value = _comparison(matcher)
 
     return Pair(f"{column} {operator} {writer.bind(value)}")
@@ -198,6 +206,31 @@ def has_entry_id(writer: Writer, item: str) -> str:
     return writer.dialect.contains.format(column="entry_ids", value=writer.bind(item))
 
 
+def _starts_with(writer: Writer, expression: str, matcher: StartsWith) -> str:
+    """Return the condition that *expression* is a text that *matcher* matches."""
+
+    def starts_with(texts: Iterable[str]) -> Iterator[str]:
+        for text in filter(is_storable, texts):
+            yield writer.dialect.starts_with.format(column=expression, value=writer.bind(text))
+
+    return all_of([any_of(starts_with(matcher.beginnings)), none_of(starts_with(matcher.others))])
+
+
+def _has_item(writer: Writer, condition: str) -> str:
+    """Return the condition that *condition* holds for one of the entry ids, which is ``item``."""
+    items = writer.dialect.items.format(column="entry_ids")
+    of_rows = f"SELECT trail, n, {items} AS item FROM {{{writer.table}}}"
+
+    return f"(trail, n) IN (SELECT trail, n FROM ({of_rows}) WHERE {condition})"
+
+
+def _has_any_entry_id(writer: Writer, items: Sequence[str]) -> str:
+    if len(items) > _MOST_ITEMS:
+        return _has_item(writer, one_of(writer, "item", items))
+
+    return any_of(has_entry_id(writer, item) for item in items)
+
+
 def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
     if isinstance(matcher, EqualTo):
         return Pair(has_entry_id(writer, matcher.text))
@@ -206,15 +239,19 @@ def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
         # A list of empty texts counts, too.
         return Pair("entry_ids IS NULL", has_entry_id(writer, ""))
 
+    if isinstance(matcher, OneOf):
+        return Pair(_has_any_entry_id(writer, sorted(text for text in matcher.texts if text is not None)))
+
+    if isinstance(matcher, StartsWith):
+        return Pair(_has_item(writer, _starts_with(writer, "item", matcher)))
+
     if not isinstance(matcher, Pattern):
         return _UNDECIDED
 
     items = writer.dialect.items.format(column="entry_ids")
     found = _found(matcher, writer.distinct(items, TRUE, {}))
-    if found is None or len(found) > _MOST_ITEMS:
-        return Pair(FALSE, "entry_ids IS NOT NULL")
 
-    return Pair(any_of(has_entry_id(writer, item) for item in found))
+    return Pair(FALSE, "entry_ids IS NOT NULL") if found is None else Pair(_has_any_entry_id(writer, found))
 
 
 class _Member:
@@ -315,6 +352,11 @@ def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
         within = f"abs({number}) < {MOST_EXACT} AND {number} {operator} {writer.bind(bound)}"
 
         return Pair(within, any_of([doubtful, f"abs({number}) >= {MOST_EXACT}"]))
+
+    if isinstance(matcher, StartsWith):
+        text, is_text = member.sql(dialect.text_at), member.sql(dialect.is_string)
+        is_other = member.unless_promoted(member.sql(dialect.is_other))
+        return Pair(all_of([_starts_with(writer, text, matcher), is_text]), is_other)
 
     return _pattern(writer, member, matcher) if isinstance(matcher, Pattern) else _UNDECIDED
 

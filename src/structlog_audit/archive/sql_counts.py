@@ -9,13 +9,17 @@ operation than the database to count them.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import SCALE
+from structlog_audit.archive.local_days import LocalDays, LocalMonth
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import Place, SQLEngine, candidates
 from structlog_audit.events.event import EventStatus, operation_of
@@ -25,8 +29,6 @@ from structlog_audit.query.statistics import LOG_GROWTH, Sum
 
 _MOST_OPERATIONS = 32
 """The operations that have columns in one query."""
-
-_HOUR_US = 3_600_000_000
 
 Moment = tuple[Place, int]
 """The place of an event, and how much earlier than its order key it is, in µs."""
@@ -86,6 +88,15 @@ class SQLCounts:
 
         return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, values or {})
 
+    def values(self, column: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of a column in each trail, in the order of their first events: its place, the value, the number."""
+        yield from self._rows(
+            f"{column}, trail, n, {self._engine.place} AS place",
+            f"min(place), {column}, count(*)",
+            # The places of a trail ascend with its numbers.
+            f"GROUP BY {column}, trail ORDER BY min(place), trail, min(n)",
+        )
+
     @property
     def has_one_trail(self) -> bool:
         """Whether all events are of one trail."""
@@ -113,11 +124,15 @@ class SQLCounts:
 
         self._add_totals(counts.totals_ms)
 
-    def add_outcomes_to(self, activity: Activity) -> None:
-        """Add the counts of a report, without those of users, to *activity*."""
-        us = self._engine.microseconds
-        # Before 1970 a remainder is negative.
-        hour = f"{us} - ({us} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}"
+    def _local_days(self, zone: dt.tzinfo) -> LocalDays:
+        return LocalDays(zone, (file.date for file in self.files))
+
+    def add_outcomes_to(self, activity: Activity, zone: dt.tzinfo) -> None:
+        """Add the counts of a report, without those of users, to *activity*, by the hours of *zone*."""
+        if not self.files:
+            return
+
+        hour = self._local_days(zone).hour(self._engine.microseconds)
         entries = self._dialect.length.format(column="entry_ids")
 
         # Spark wants them as the grouping sets name them first.
@@ -159,17 +174,28 @@ class SQLCounts:
             elif sum_ms is not None:
                 total.add(sum_ms)
 
-    def users_by_month(self) -> Iterator[tuple[str, UserPart]]:
-        """Yield the counts of users in each month and trail, in any order, with the six operations by their names."""
-        months: defaultdict[str, list[DataFile]] = defaultdict(list)
-        for file in self.files:
-            months[file.date[:7]].append(file)
-
-        for month, files in sorted(months.items()):
-            for operations in self.operations(files):
+    def users_by_month(self, zone: dt.tzinfo) -> Iterator[tuple[str, UserPart]]:
+        """Yield the counts of users in each month of *zone* and trail, with the six operations by their names."""
+        for month in self._local_days(zone).months():
+            counts = self._within(month)
+            for operations in counts.operations(counts.files):
                 names = [operation_of(operation).value for operation in operations]
-                for part in self.users(files, operations, names, is_placed=False):
-                    yield month, part
+                for part in counts.users(counts.files, operations, names, is_placed=False):
+                    yield month.name, part
+
+    def _within(self, month: LocalMonth) -> SQLCounts:
+        """Return the counts of the events in *month*."""
+        start, end = self._conditions.start_time, self._conditions.end_time
+        if month.start is not None:
+            first = time_of(month.start)
+            start = first if start is None else max(start, first)
+        if month.stop is not None:
+            stop = time_of(month.stop)
+            end = stop if end is None else min(end, stop)
+
+        narrowed = msgspec.structs.replace(self._conditions, start_time=start, end_time=end)
+
+        return SQLCounts(self._engine, self._snapshot, narrowed)
 
     def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
         """Return the operations of the events in *files*, as many at a time as have columns in one query."""

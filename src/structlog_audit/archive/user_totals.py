@@ -13,6 +13,7 @@ from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import UserActivity
 from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
+from structlog_audit.reports.period import month_of
 
 _AFTER_ALL: Moment = (2**63, "", 0), 0
 _BEFORE_ALL: Moment = (-(2**63), "", 0), 0
@@ -62,18 +63,20 @@ class UserTotals:
         return user_summary(ordered, self._succeeded, _time(self._last))
 
 
-def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found]) -> Iterator[tuple[str | None, UserActivity]]:
-    """Return the counts of each user in each month, after reading *others*, the events that SQL does not count."""
+def users_by_month(
+    archived: Iterable[SQLCounts], others: Iterable[Found], zone: dt.tzinfo
+) -> Iterator[tuple[str | None, UserActivity]]:
+    """Return the counts of each user in each month of *zone*, after reading *others*, the events that SQL does not count."""
     users: defaultdict[str | None, UserTotals] = defaultdict(UserTotals)
 
     for counts in archived:
-        for month, part in counts.users_by_month():
+        for month, part in counts.users_by_month(zone):
             users[part.user_id].add(part, month)
 
     for found in others:
         event = found.event
         name = operation_of(event.operation).value
-        users[event.user_id].add(part_of(found, name), month_of(event.timestamp))
+        users[event.user_id].add(part_of(found, name), month_of(event.timestamp, zone))
 
     # The counts and a report of them together would take twice the memory.
     return ((user, users.pop(user).activity()) for user in list(users))
@@ -118,11 +121,6 @@ def part_of(found: Found, operation: str) -> UserPart:
     failures = int(event.status is EventStatus.FAILURE)
 
     return UserPart(event.user_id, succeeded, failures, moment, moment, [(operation, place, 1)])
-
-
-def month_of(time: dt.datetime) -> str:
-    """Return the month of a time in UTC, as ``2025-01``."""
-    return time.isoformat()[:7]
 
 
 def _time(moment: Moment) -> dt.datetime:

@@ -61,12 +61,12 @@ class _Values:
         self.counts: Counter[str] = Counter()
         self.found: set[str] = set()
 
-    def add(self, value: str) -> None:
+    def add(self, value: str, count: int = 1) -> None:
         """Count *value*."""
         if value in self.wanted:
             self.found.add(value)
         if value in self.counts or len(self.counts) < _MOST_VALUES:
-            self.counts[value] += 1
+            self.counts[value] += count
 
 
 def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[str]]) -> list[str]:
@@ -97,6 +97,28 @@ def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[s
     return hints
 
 
+def absent_of_counted(
+    counted: Mapping[str, Iterable[tuple[str | None, int]]], wanted: Mapping[str, Iterable[str]]
+) -> list[str]:
+    """As `absent_values`, of values that are counted already.
+
+    Args:
+        counted: The values of each member and how often events have them, in the order of the first; None is no value.
+        wanted: The values that the query asks for, of members in `EXPLAINED`.
+    """
+    hints: list[str] = []
+    for name, given in wanted.items():
+        values = _Values(given)
+        total = 0
+        for value, count in counted[name]:
+            total += count
+            if value is not None:
+                values.add(value, count)
+        if total:
+            hints += _hints(name, values, Counter())
+    return hints
+
+
 def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions: Conditions) -> None:
     """Warn the caller of a query without an answer if it asked pseudonyms for a clear name.
 
@@ -106,7 +128,8 @@ def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions:
         conditions: The filters of the query.
     """
     in_range = msgspec.structs.replace(ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time)
-    reason = asked_of_pseudonyms(select(in_range, newest_first=True), conditions)
+    events = select(in_range, newest_first=True, at_most=_MOST_SAMPLED)
+    reason = asked_of_pseudonyms(events, conditions)
     if reason is not None:
         # Above this function are `_explain_absence`, the query, and its caller.
         warnings.warn(reason, RuntimeWarning, stacklevel=4)

@@ -47,7 +47,7 @@ class Activity:
     """The counts of a set of events.
 
     Attributes:
-        hours: The number of events by the beginning of the hour and the status.
+        hours: The number of events by a time in the hour and the status.
         outcomes: The number of events by operation and status.
         entries: The number of their entry ids, alike.
         durations: The durations of each operation.
@@ -62,11 +62,9 @@ class Activity:
     totals_ms: defaultdict[str, Sum] = field(default_factory=lambda: defaultdict(Sum))
     users: Iterable[tuple[str | None, UserActivity]] = ()
 
-    def add(self, event: StoredEvent) -> None:
-        """Count *event*, but for its user."""
+    def add(self, event: StoredEvent, hour: dt.datetime) -> None:
+        """Count *event*, which is in this *hour*, but for its user."""
         outcome = event.operation, event.status
-        hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
-
         self.hours[hour, event.status] += 1
         self.outcomes[outcome] += 1
         self.entries[outcome] += len(event.entry_ids)

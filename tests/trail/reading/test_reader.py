@@ -133,7 +133,7 @@ def written(folder, drawn):
     return path, events
 
 
-@settings(max_examples=150)
+@settings(max_examples=s.examples(60))
 @given(
     drawn=trails(),
     filters=any_filters,
@@ -216,7 +216,7 @@ def trails_of_any_clock(draw):
     return segments, rolled
 
 
-@settings(max_examples=100)
+@settings(max_examples=s.examples(40))
 @given(
     drawn=st.lists(trails_of_any_clock(), min_size=1, max_size=4),
     limit=st.integers(1, 4),
