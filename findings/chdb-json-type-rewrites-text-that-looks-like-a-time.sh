@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The JSON type of ClickHouse (chDB) rewrites text that looks like a time: "2025-01-15 25:30" becomes "2025-01-16 01:30:00", and the
-#   offset of "…10:30:45+02:00" is lost, unless the first event has other text.
+# The JSON type of ClickHouse (chDB) rewrites text that looks like a time: "2025-01-15 25:30" becomes "2025-01-16 01:30:00", and
+#   the offset of "…10:30:45+02:00" is lost, unless the first event has other text.
 #
 # A reader would expect: text stays text, so that a document comes back as it was stored, apart from order and spaces.
 # Guessed before running: text stays text; nulls are dropped.
-# Seen on 2026-11-29, Python 3.11.7, chdb 4.4.0 (ClickHouse 26.9.2.1): of eight notes that people may write, all but "hello" come
-#   back as other text: with the offset turned into the time zone of the server, with seconds or a time of day added, without the
-#   fraction of the second, a day later for the hour 25, and an American date as month and day. WHERE event.note = 'hello' raises
-#   CANNOT_PARSE_DATETIME then. With the same notes in reverse order, "hello" first, all are kept, and so they are with
+# Seen on 2026-11-29, Python 3.11.7, chdb 4.4.0 (ClickHouse 26.9.2.1): of eight notes that people may write, all but "hello"
+#   come back as other text: with the offset turned into the time zone of the server, with seconds or a time of day added, without
+#   the fraction of the second, a day later for the hour 25, and an American date as month and day. WHERE event.note = 'hello'
+#   raises CANNOT_PARSE_DATETIME then. With the same notes in reverse order, "hello" first, all are kept, and so they are with
 #   input_format_try_infer_datetimes=0; the search works in both.
 # What follows: what a user typed, an order number or a version, is not what the table shows, a hash of the event fails, and a
 #   search fails by the text of somebody else, depending on the order of the events. Set that option, or state JSON(note String).

@@ -5,9 +5,9 @@
 # A reader would expect: the document as it was: the documentation shows revert() as the inverse of patch().
 # Guessed before running: patch() and revert() are exact, as with jsonpatch and deepdiff.
 # Seen on 2026-11-29, Python 3.11.7, dictdiffer 0.10.0, jsonpatch 1.48, deepdiff 9.1.0: of a list of three approvers that was
-#   emptied, revert() makes ann, eve, bob; of five of whom ann stayed, it makes ann, bob, kim, eve, joe. Up to two
-#   removed items are right, and patch() always is. jsonpatch and deepdiff give the same lists in order. Nothing is reported, and
-#   the result has all items.
+#   emptied, revert() makes ann, eve, bob; of five of whom ann stayed, it makes ann, bob, kim, eve, joe. Up to two removed items
+#   are right, and patch() always is. jsonpatch and deepdiff give the same lists in order. Nothing is reported, and the result has
+#   all items.
 # What follows: a history that keeps differences and goes back from the present state shows an order of approvers, steps or
 #   positions that never was, and a hash of that state differs. Sort the removed items by index before you revert, or keep states.
 # The reason: the removed items are listed from the last to the first, and swap() does not turn them round. Known upstream:

@@ -5,10 +5,10 @@
 # A reader would expect: the old values come from the database that save(using=…) writes to; the signals name it, and the entry
 #   of a deletion is right.
 # Guessed before running: the old values of the database that is written to.
-# Seen on 2026-11-29, Python 3.11.7, Django 5.2.19, django-auditlog 3.4.1: with one product 1 in each database, changing the price
-#   of that in "archive" from 7 to 8 is recorded as a change of the price from 5 to 8 and of the name from "lamp" to "desk", which
-#   are those of the default database. Where the default one lacks the key, each field is recorded as
-#   changed from None. All entries go to the default database, and none says which one the object is in.
+# Seen on 2026-11-29, Python 3.11.7, Django 5.2.19, django-auditlog 3.4.1: with one product 1 in each database, changing the
+#   price of that in "archive" from 7 to 8 is recorded as a change of the price from 5 to 8 and of the name from "lamp" to "desk",
+#   which are those of the default database. Where the default one lacks the key, each field is recorded as changed from None. All
+#   entries go to the default database, and none says which one the object is in.
 # What follows: with a database for each tenant, or an archive, an entry shows values of another tenant, and the old value is
 #   lost. Let a router choose the database by model or request, so that reading finds the same one.
 # The reason: pre_save looks the old row up by the default manager, without using. Known in part:

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# django-reversion keeps versions of saves that a savepoint rolled back, and the comment of the block that failed replaces that of
-#   the whole revision.
+# django-reversion keeps versions of saves that a savepoint rolled back, and the comment of the block that failed replaces that
+#   of the whole revision.
 #
 # A reader would expect: no version of such a save: its post_save is undone with the savepoint, and the documentation calls
 #   create_revision() atomic by default and nestable.
 # Guessed before running: a save in a savepoint that is rolled back leaves no version.
-# Seen on 2026-11-29, Python 3.11.7, Django 5.2.19, django-reversion 6.4.0: after a failed atomic() within create_revision(), the
-#   row has its price of 5, and the history says -100, as the latest version. A failed create_revision() within another one does
-#   the same, and its comment and user become those of the outer revision. An object that was created there has no version.
+# Seen on 2026-11-29, Python 3.11.7, Django 5.2.19, django-reversion 6.4.0: after a failed atomic() within create_revision(),
+#   the row has its price of 5, and the history says -100, as the latest version. A failed create_revision() within another one
+#   does the same, and its comment and user become those of the outer revision. An object that was created there has no version.
 #   django-auditlog 3.4.1, whose entries are rows of the same transaction, has none of them.
-# What follows: the history of an object ends in a value that it never had, under the name of a user whose change was refused, and
-#   revert() would make it real. Do not catch errors of an inner block within a revision, or open a revision for each step.
+# What follows: the history of an object ends in a value that it never had, under the name of a user whose change was refused,
+#   and revert() would make it real. Do not catch errors of an inner block within a revision, or open a revision for each step.
 # The reason: versions are held in memory until the outermost block ends, and no savepoint removes them. Known upstream, closed:
 #   https://github.com/etianen/django-reversion/issues/231 and #747; neither has the comment and the user.
 set -euo pipefail

@@ -4,10 +4,10 @@
 # A reader would expect: both values, or an error; that names become snake case is documented, and each value of another type is
 #   kept, in a column of its own.
 # Guessed before running: two columns, or an error.
-# Seen on 2026-11-29, Python 3.11.7, dlt 1.31.0, duckdb 2.0.1: of {"userId": "ann", "user_id": "bob"} the column user_id has bob, and
-#   with the members in the other order ann. Of "a b" and "a_b", and of "code" 5 and "Code" "E1", the last is left, too. A member
-#   of an object wins over a plain one: {"user": {"id": "ann"}, "user__id": "bob"} has ann in either order. Nothing is logged at the
-#   level WARNING. With the naming convention "direct" both users are there.
+# Seen on 2026-11-29, Python 3.11.7, dlt 1.31.0, duckdb 2.0.1: of {"userId": "ann", "user_id": "bob"} the column user_id has
+#   bob, and with the members in the other order ann. Of "a b" and "a_b", and of "code" 5 and "Code" "E1", the last is left, too.
+#   A member of an object wins over a plain one: {"user": {"id": "ann"}, "user__id": "bob"} has ann in either order. Nothing is
+#   logged at the level WARNING. With the naming convention "direct" both users are there.
 # What follows: events of two services, or of two versions of one, that name the actor in two styles lose one of the names, and
 #   which one is left depends on the order of members in a line. Set SCHEMA__NAMING=direct, or rename before loading.
 set -euo pipefail

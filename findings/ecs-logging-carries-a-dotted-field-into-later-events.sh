@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# ecs_logging's formatter for structlog writes a dotted field into the bound object of its first name, so that the next events state
-#   it as well, and one with another value raises TypeError.
+# ecs_logging's formatter for structlog writes a dotted field into the bound object of its first name, so that the next events
+#   state it as well, and one with another value raises TypeError.
 #
 # A reader would expect: fields that are passed to one call are in that event only, as with every other processor of structlog;
 #   ecs-logging documents that dotted and nested names are merged.
 # Guessed before running: nothing of later events; it was met while names that collide were tried.
-# Seen on 2026-11-29, Python 3.11.7, ecs-logging 2.3.0, structlog 26.1.0: with user={"roles": ["admin"]} bound to the logger or in
-#   the context variables, an event with "user.name" ann is right, the next one, without a name, has the user ann too, and the one
-#   after it, of bob, raises TypeError in the application. If the name comes with user={…} in the same call, a dict of the caller
-#   changes. ecs_logging.StdlibFormatter, with the same fields in extra=, keeps the events apart.
-# What follows: events of a loop, or of all requests if the logger of a module is bound, name the user of the first one, and others
-#   end in an error. Bind objects by dotted names alone, or copy the event deeply in a processor before the formatter.
+# Seen on 2026-11-29, Python 3.11.7, ecs-logging 2.3.0, structlog 26.1.0: with user={"roles": ["admin"]} bound to the logger or
+#   in the context variables, an event with "user.name" ann is right, the next one, without a name, has the user ann too, and the
+#   one after it, of bob, raises TypeError in the application. If the name comes with user={…} in the same call, a dict of the
+#   caller changes. ecs_logging.StdlibFormatter, with the same fields in extra=, keeps the events apart.
+# What follows: events of a loop, or of all requests if the logger of a module is bound, name the user of the first one, and
+#   others end in an error. Bind objects by dotted names alone, or copy the event deeply in a processor before the formatter.
 # The reason: merge_dicts() writes into the nested object of the event, which all events of a bound logger share.
 set -euo pipefail
 work=$(mktemp -d)

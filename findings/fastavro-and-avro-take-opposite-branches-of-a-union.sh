@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# For an integer and a union of long and double, fastavro takes the branch that comes first, and Apache's avro the one that comes
-#   last: with either order, one of the two writes a float.
+# For an integer and a union of long and double, fastavro takes the branch that comes first, and Apache's avro the one that
+#   comes last: with either order, one of the two writes a float.
 #
-# A reader would expect: a long for an integer of Python, and a timestamp for a datetime, in whichever order; the specification names
-#   one type for each.
+# A reader would expect: a long for an integer of Python, and a timestamp for a datetime, in whichever order; the specification
+#   names one type for each.
 # Guessed before running: the type of the value is kept.
 # Seen on 2026-11-29, Python 3.11.7, fastavro 1.13.1, avro 1.12.2: with ["null", "double", "long"] fastavro reads back
-#   1149876543210987648.0 for the id 1149876543210987654, and avro the id. With ["null", "long", "double"] it is the other way round.
-#   With a date before a timestamp, fastavro writes a datetime as its date, without the time of day; with the date last, avro raises
-#   TypeError. fastavro does the same for a date and text, where avro raises, too.
-# What follows: ids beyond 2^53 become another user's, times of events become midnight, and swapping the library that a producer to
-#   a queue or lake uses moves the loss to other fields. Have one number and one time type in a union; with fastavro, name the
+#   1149876543210987648.0 for the id 1149876543210987654, and avro the id. With ["null", "long", "double"] it is the other way
+#   round. With a date before a timestamp, fastavro writes a datetime as its date, without the time of day; with the date last,
+#   avro raises TypeError. fastavro does the same for a date and text, where avro raises, too.
+# What follows: ids beyond 2^53 become another user's, times of events become midnight, and swapping the library that a producer
+#   to a queue or lake uses moves the loss to other fields. Have one number and one time type in a union; with fastavro, name the
 #   branch: ("long", id).
 # Known in part, closed: https://github.com/fastavro/fastavro/issues/437, float and double; none is known for the two libraries.
 set -euo pipefail

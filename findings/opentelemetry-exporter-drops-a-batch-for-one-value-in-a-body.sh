@@ -7,9 +7,9 @@
 # Seen on 2026-11-29, Python 3.11.7, opentelemetry-sdk 1.45.2, opentelemetry-exporter-otlp-proto-http 1.45.2,
 #   opentelemetry-instrumentation-logging 0.66b2, an HTTP server in this process: of 31 records the server gets none if one body
 #   is {"id": 2**64}, or the message names a file whose name is no UTF-8 (os.fsdecode() gives such texts, and logging writes them
-#   to files with errors="backslashreplace"). As an attribute, the same two lose the attribute, and 31 records arrive. force_flush()
-#   says True in each case. A line of the logger "opentelemetry…" names the first error, and not the number of records; the
-#   second loss within 20 seconds is not reported.
+#   to files with errors="backslashreplace"). As an attribute, the same two lose the attribute, and 31 records arrive.
+#   force_flush() says True in each case. A line of the logger "opentelemetry…" names the first error, and not the number of
+#   records; the second loss within 20 seconds is not reported.
 # What follows: an upload with a strange file name, or a long number, removes up to 511 audit events of other users from the
 #   backend, and a flush that is checked before a deployment ends reports success. Write such numbers and texts as ASCII text.
 # The reason: attributes are encoded each in a try, and the body is not. Known in part:

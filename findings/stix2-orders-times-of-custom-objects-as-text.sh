@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The stores of stix2 compare times of custom objects as text: half a second after 10:30:45 is before it, and get() returns an older
-#   version as the latest.
+# The stores of stix2 compare times of custom objects as text: half a second after 10:30:45 is before it, and get() returns an
+#   older version as the latest.
 #
-# A reader would expect: times are compared, as for the object types of the standard, whose times may have any number of digits, too.
+# A reader would expect: times are compared, as for the object types of the standard, whose times may have any number of digits,
+#   too.
 # Guessed before running: times are compared.
-# Seen on 2026-11-29, Python 3.11.7, stix2 3.0.2: of four objects, the filter "observed_at > 10:30:45Z" finds one of the two that
-#   are later, and "<" finds the other with the one that is earlier. Of two versions of an object, modified at …45.123Z and
+# Seen on 2026-11-29, Python 3.11.7, stix2 3.0.2: of four objects, the filter "observed_at > 10:30:45Z" finds one of the two
+#   that are later, and "<" finds the other with the one that is earlier. Of two versions of an object, modified at …45.123Z and
 #   …45.123456Z, MemoryStore and FileSystemStore return the first as the latest. The same with objects of the type "identity", and
 #   of a class that was made with CustomObject, is right; the documented allow_custom=True has no class, and keeps dicts.
 # What follows: a search of audit events that were exported as x-… objects for a period misses some at its border, and the state

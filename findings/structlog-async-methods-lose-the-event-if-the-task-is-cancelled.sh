@@ -4,11 +4,13 @@
 #
 # A reader would expect: the event is written, since the call was made; structlog has no queue that could drop it.
 # Guessed before running: the event is still written when a thread is free.
-# Seen on 2026-11-29, Python 3.11.7, structlog 26.1.0: with the threads busy, three handlers log "payment done" and are cancelled by
-#   wait_for(); none of the three is ever written, also after the threads are free again, and the handlers get CancelledError
-#   only. With a free thread all are written, and with log.info() too. FilteringBoundLogger and BoundLogger are alike.
-# What follows: an overloaded service, whose threads wait for a database or for DNS, loses the events of the requests that time out
-#   or whose clients leave, of all requests those to be explained later, and counts none. Use the methods without "a" for audit.
+# Seen on 2026-11-29, Python 3.11.7, structlog 26.1.0: with the threads busy, three handlers log "payment done" and are
+#   cancelled by wait_for(); none of the three is ever written, also after the threads are free again, and the handlers get
+#   CancelledError only. With a free thread all are written, and with log.info() too. FilteringBoundLogger and BoundLogger are
+#   alike.
+# What follows: an overloaded service, whose threads wait for a database or for DNS, loses the events of the requests that time
+#   out or whose clients leave, of all requests those to be explained later, and counts none. Use the methods without "a" for
+#   audit.
 # The reason: the event waits as a job of the executor, and asyncio cancels a job that has not begun, together with its future.
 set -euo pipefail
 work=$(mktemp -d)
