@@ -2,8 +2,7 @@
 # Celery's stamps do not reach the body of a chord, and its message headers reach nothing but that and retries. A task that
 #   replaces another one has neither.
 #
-# A reader would expect: stamp(user=…) of a whole canvas marks each of its tasks, as the documentation of stamping says of
-#   nested signatures; and headers are for one message.
+# A reader would expect: stamp(user=…) of a whole canvas marks each of its tasks, and headers are for one message.
 # Guessed before running: headers stay on a retry, and for the later tasks of a chain, links, the body of a chord and replace().
 # Seen on 2026-11-29, Python 3.11.7, celery 5.7.0, a worker in this process: with apply_async(headers={"user": "ann"}), a retry,
 #   a group and the body of a chord have the user; the second task of a chain, a link, an error callback and a replacement do not.

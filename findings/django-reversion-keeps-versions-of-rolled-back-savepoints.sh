@@ -2,8 +2,8 @@
 # django-reversion keeps versions of saves that a savepoint rolled back, and the comment of the block that failed replaces that
 #   of the whole revision.
 #
-# A reader would expect: no version of such a save: its post_save is undone with the savepoint, and the documentation calls
-#   create_revision() atomic by default and nestable.
+# A reader would expect: no version of such a save: create_revision() is atomic by default, and its versions are rows of the same
+#   transaction.
 # Guessed before running: a save in a savepoint that is rolled back leaves no version.
 # Seen on 2026-11-29, Python 3.11.7, Django 5.2.19, django-reversion 6.4.0: after a failed atomic() within create_revision(),
 #   the row has its price of 5, and the history says -100, as the latest version. A failed create_revision() within another one

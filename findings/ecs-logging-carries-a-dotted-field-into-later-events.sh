@@ -2,8 +2,7 @@
 # ecs_logging's formatter for structlog writes a dotted field into the bound object of its first name, so that the next events
 #   state it as well, and one with another value raises TypeError.
 #
-# A reader would expect: fields that are passed to one call are in that event only, as with every other processor of structlog;
-#   ecs-logging documents that dotted and nested names are merged.
+# A reader would expect: fields that are passed to one call are in that event only, as with the processors of structlog itself.
 # Guessed before running: nothing of later events; it was met while names that collide were tried.
 # Seen on 2026-11-29, Python 3.11.7, ecs-logging 2.3.0, structlog 26.1.0: with user={"roles": ["admin"]} bound to the logger or
 #   in the context variables, an event with "user.name" ann is right, the next one, without a name, has the user ann too, and the

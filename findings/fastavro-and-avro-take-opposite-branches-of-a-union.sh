@@ -2,8 +2,7 @@
 # For an integer and a union of long and double, fastavro takes the branch that comes first, and Apache's avro the one that
 #   comes last: with either order, one of the two writes a float.
 #
-# A reader would expect: a long for an integer of Python, and a timestamp for a datetime, in whichever order; the specification
-#   names one type for each.
+# A reader would expect: a long for an integer of Python, and a timestamp for a datetime, in whichever order.
 # Guessed before running: the type of the value is kept.
 # Seen on 2026-11-29, Python 3.11.7, fastavro 1.13.1, avro 1.12.2: with ["null", "double", "long"] fastavro reads back
 #   1149876543210987648.0 for the id 1149876543210987654, and avro the id. With ["null", "long", "double"] it is the other way
