@@ -3,21 +3,22 @@
 **Guarantees.** They are those that Python would count. Where the database has integers of 128 bits, sums of durations are
 exact: SQL adds multiples of 2⁻⁷³ ms, and Python the few durations that are no such multiple, or reach 2²⁴ ms.
 
-**Performance.** A user is one row, with columns for each operation: Python takes longer to fetch a row for each user and
-operation than the database to count them.
+**Performance.** A user is one row, of any number of trails, with columns for each operation: Python takes longer to fetch a row
+for each user and operation than the database to count them, and more memory to merge rows of each trail.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import SCALE
 from structlog_audit.archive.rows import time_of
-from structlog_audit.archive.sql_engine import Place, SQLEngine, candidates
+from structlog_audit.archive.sql_engine import Found, SQLEngine, candidates
 from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import Activity
 from structlog_audit.query.filters import Conditions
@@ -28,8 +29,35 @@ _MOST_OPERATIONS = 32
 
 _HOUR_US = 3_600_000_000
 
-Moment = tuple[Place, int]
+MOST_TRAILS = 2**20
+MOST_IN_TRAIL = 2**48
+"""The trails, and the events of one, that a place has room for. With the times of the calendar it has 127 bits at most."""
+
+Moment = tuple[int, int]
 """The place of an event, and how much earlier than its order key it is, in µs."""
+
+
+class Places:
+    """The places of events in the order of archives, each as one integer: SQL and Python compare those of any trails.
+
+    Args:
+        trails: The names of all trails.
+    """
+
+    def __init__(self, trails: Iterable[str]) -> None:
+        self.trails = sorted(frozenset(trails))
+        self._numbers = {trail: number for number, trail in enumerate(self.trails)}
+
+    def place(self, found: Found) -> int:
+        """Return the place of an event."""
+        return (found.at * MOST_TRAILS + self._numbers[found.trail]) * MOST_IN_TRAIL + found.number
+
+
+def time_at(moment: Moment) -> dt.datetime:
+    """Return the time of an event."""
+    place, late_us = moment
+
+    return time_of(place // (MOST_TRAILS * MOST_IN_TRAIL) - late_us)
 
 
 class Counts:
@@ -44,14 +72,14 @@ class Counts:
 
 
 class UserPart(NamedTuple):
-    """The counts of a user in one trail, one event or many: *operations* have the place of the first one and how many."""
+    """The counts of a user, one event or many: *operations* have the place of the first one and how many."""
 
     user_id: str | None
     succeeded: int
     failures: int
     first: Moment
     last: Moment
-    operations: Sequence[tuple[str, Place, int]]
+    operations: Sequence[tuple[str, int, int]]
 
 
 class SQLCounts:
@@ -63,12 +91,14 @@ class SQLCounts:
         engine: Queries the archive.
         snapshot: The state of the archive.
         conditions: The conditions.
+        places: The places of its events among those of all sources.
     """
 
-    def __init__(self, engine: SQLEngine, snapshot: Snapshot, conditions: Conditions) -> None:
+    def __init__(self, engine: SQLEngine, snapshot: Snapshot, conditions: Conditions, places: Places) -> None:
         self._engine = engine
         self._snapshot = snapshot
         self._conditions = conditions
+        self._places = places
         self._dialect = engine.dialect
         self._bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
         self.files = candidates(snapshot, conditions)
@@ -79,17 +109,14 @@ class SQLCounts:
         selected: str,
         groups: str,
         files: Sequence[DataFile] | None = None,
-        values: Mapping[str, str] | None = None,
+        values: Mapping[str, object] | None = None,
+        source: str = "{events}",
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query of the files; its arguments are those of `SQLEngine.grouped`."""
         chosen = self.files if files is None else files
+        bound = values or {}
 
-        return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, values or {})
-
-    @property
-    def has_one_trail(self) -> bool:
-        """Whether all events are of one trail."""
-        return len({file.trail for file in self.files}) <= 1
+        return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, bound, source)
 
     def add_to(self, counts: Counts) -> None:
         """Add the counts of statistics to *counts*."""
@@ -160,7 +187,7 @@ class SQLCounts:
                 total.add(sum_ms)
 
     def users_by_month(self) -> Iterator[tuple[str, UserPart]]:
-        """Yield the counts of users in each month and trail, in any order, with the six operations by their names."""
+        """Yield the counts of users in each month, in any order, with the six operations by their names."""
         months: defaultdict[str, list[DataFile]] = defaultdict(list)
         for file in self.files:
             months[file.date[:7]].append(file)
@@ -168,7 +195,7 @@ class SQLCounts:
         for month, files in sorted(months.items()):
             for operations in self.operations(files):
                 names = [operation_of(operation).value for operation in operations]
-                for part in self.users(files, operations, names, is_placed=False):
+                for part in self.users(files, operations, names, is_ordered=False):
                     yield month, part
 
     def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
@@ -178,43 +205,47 @@ class SQLCounts:
         return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
 
     def users(
-        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_placed: bool
+        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_ordered: bool
     ) -> Iterator[UserPart]:
-        """Yield the counts of users in each trail, by the first event if there is one trail.
+        """Yield the counts of users.
 
         Args:
             files: The data files.
             operations: The operations that count, at most `_MOST_OPERATIONS`.
             names: What each of them is called in the answer.
-            is_placed: Whether the places of operations are compared between trails.
+            is_ordered: Whether the users come in the order of `by_user`.
         """
-        trails = sorted({file.trail for file in files})
-        has_several = len(trails) > 1
-        late = ("min_by(late_us, n)", "max_by(late_us, n)") if self._has_late_events(files) else ("0", "0")
+        late = ("min_by(late_us, place)", "max_by(late_us, place)") if self._has_late_events(files) else ("0", "0")
         values = {f"o{number}": name for number, name in enumerate(operations)}
         parameters = [self._dialect.parameter.format(name=name) for name in values]
+        trails = self._dialect.parameter.format(name="trails")
 
         selected = (
-            f"user_id, {'trail' if has_several else 'NULL'}, count(*) FILTER (WHERE status = 'SUCCESS'), "
-            "count(*) FILTER (WHERE status = 'FAILURE'), "
-            # The places of a trail ascend with its numbers.
-            f"min(place), min(n), {late[0]}, max(place), max(n), {late[1]}"
+            "user_id, count(*) FILTER (WHERE status = 'SUCCESS'), count(*) FILTER (WHERE status = 'FAILURE'), "
+            f"min(place), {late[0]}, max(place), {late[1]}"
         )
         for parameter in parameters:
             only = f"FILTER (WHERE operation = {parameter})"
-            place = f"min(place) {only}" if is_placed else "0"
-            selected += f", count(*) {only}, {place}, min(n) {only}"
+            selected += f", count(*) {only}, min(place) {only}"
 
         groups = f"AND operation IN ({', '.join(parameters)}) GROUP BY user_id"
-        groups += ", trail" if has_several else " ORDER BY min(n)"
-        columns = f"user_id, operation, status, trail, n, {self._engine.place} AS place, late_us"
+        if is_ordered:
+            groups += " ORDER BY user_id NULLS FIRST"
 
-        for user, at_trail, succeeded, failures, *row in self._rows(columns, selected, groups, files, values):
-            name = at_trail if has_several else trails[0]
-            first: Moment = (row[0], name, row[1]), row[2]
-            last: Moment = (row[3], name, row[4]), row[5]
-            found = zip(names, row[6::3], row[7::3], row[8::3], strict=True)
-            counted = [(operation, (at, name, n), count) for operation, count, at, n in found if count]
+        at = f"cast({self._engine.place} AS {self._dialect.wide})"
+        placed = f"({at} * {MOST_TRAILS} + number) * {MOST_IN_TRAIL} + n"
+        source = (
+            f"(SELECT user_id, operation, status, late_us, is_doubtful, {placed} AS place FROM {{events}} "
+            f"JOIN ({self._dialect.numbered.format(value=trails)}) ON trail = name)"
+        )
+        columns = "user_id, operation, status, timestamp, late_us, trail, n"
+        bound = {**values, "trails": self._dialect.list_of(self._places.trails)}
+
+        for user, succeeded, failures, *row in self._rows(columns, selected, groups, files, bound, source):
+            first: Moment = int(row[0]), row[1]
+            last: Moment = int(row[2]), row[3]
+            found = zip(names, row[4::2], row[5::2], strict=True)
+            counted = [(operation, int(place), count) for operation, count, place in found if count]
 
             yield UserPart(user, succeeded, failures, first, last, counted)
 

@@ -18,28 +18,33 @@ from structlog_audit.query.statistics import Histogram, Sum, bucket_of
 Outcome = tuple[str, EventStatus]
 """An operation, as events have it, and a status."""
 
+Moment = tuple[int, dt.datetime]
+"""The place of an event in the order of commit, and its time."""
+
 
 class UserActivity(NamedTuple):
-    """The counts of one user.
+    """Counts of one user in one month, of which there may be several.
 
     Attributes:
-        months: How often the user did each operation, by month, such as ``2025-01``. The six are called by their names.
-        succeeded: The number of events with success.
+        user_id: The user, or None for the events without one.
+        month: The month in UTC, such as ``2025-01``.
+        operations: How often the user did each operation. The six are called by their names.
         failures: The number of failures.
-        first: The time of the first event, in the order of commit.
-        last: The time of the last event.
+        first: The place of the first event in the order of commit, and its time.
+        last: The same of the last event.
     """
 
-    months: Mapping[str, Mapping[str, int]]
-    succeeded: int
+    user_id: str | None
+    month: str
+    operations: Mapping[str, int]
     failures: int
-    first: dt.datetime
-    last: dt.datetime
+    first: Moment
+    last: Moment
 
     @property
     def total(self) -> int:
         """The number of events."""
-        return sum(sum(operations.values()) for operations in self.months.values())
+        return sum(self.operations.values())
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class Activity:
         entries: The number of their entry ids, alike.
         durations: The durations of each operation.
         totals_ms: Their sums.
-        users: The counts of each user, and of the events without one; read once.
+        users: The counts of users by month, and of the events without one; read once.
     """
 
     hours: Counter[tuple[dt.datetime, EventStatus]] = field(default_factory=Counter)
@@ -60,7 +65,7 @@ class Activity:
     entries: Counter[Outcome] = field(default_factory=Counter)
     durations: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     totals_ms: defaultdict[str, Sum] = field(default_factory=lambda: defaultdict(Sum))
-    users: Iterable[tuple[str | None, UserActivity]] = ()
+    users: Iterable[UserActivity] = ()
 
     def add(self, event: StoredEvent) -> None:
         """Count *event*, but for its user."""
