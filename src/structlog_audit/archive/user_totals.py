@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 
-from structlog_audit.archive.sql_counts import Moment, Places, SQLCounts, UserPart, time_at
+from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.sql_counts import Moment, Places, SQLCounts, UserPart, us_at
 from structlog_audit.archive.sql_engine import Found
 from structlog_audit.events.event import EventStatus, operation_of
-from structlog_audit.query.activity import UserActivity
+from structlog_audit.query.activity import UserActivity, moment_of
 from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
 
@@ -55,8 +56,7 @@ class UserTotals:
 
     def activity(self, user: str | None, month: str) -> UserActivity:
         """Return the counts for a report, of *user* in *month*."""
-        first = self.first[0], time_at(self.first)
-        last = self._last[0], time_at(self._last)
+        first, last = (moment_of(moment[0], us_at(moment)) for moment in (self.first, self._last))
 
         return UserActivity(user, month, self._counts, self._failures, first, last)
 
@@ -64,7 +64,7 @@ class UserTotals:
         """Return the statistics. Among equally common operations the one that occurred first counts."""
         ordered = {name: self._counts[name] for name in sorted(self._counts, key=self._places.__getitem__)}
 
-        return user_summary(ordered, self._succeeded, time_at(self._last))
+        return user_summary(ordered, self._succeeded, time_of(us_at(self._last)))
 
 
 def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found], places: Places) -> Iterator[UserActivity]:

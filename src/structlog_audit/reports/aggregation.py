@@ -20,7 +20,8 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind, operation_of, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
-from structlog_audit.query.activity import Activity, Moment
+from structlog_audit.query.activity import Activity, moment_of, time_in
+from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import Countable, Histogram, Sum
 from structlog_audit.reports.formatting import shorten
 from structlog_audit.reports.period import floor, month_of
@@ -136,11 +137,11 @@ class UserAggregate:
     def __init__(self) -> None:
         self.total = 0
         self.failures = 0
-        self._first: Moment | None = None
-        self._last: Moment | None = None
+        self._first: int | None = None
+        self._last: int | None = None
 
-    def add(self, total: int, failures: int, first: Moment, last: Moment) -> None:
-        """Count *total* events, of which the *first* and the *last* are these."""
+    def add(self, total: int, failures: int, first: int, last: int) -> None:
+        """Count *total* events; *first* and *last* are the `moment_of` two of them."""
         self.total += total
         self.failures += failures
         self._first = first if self._first is None else min(self._first, first)
@@ -156,8 +157,8 @@ class UserAggregate:
             "user_id": user_id,
             **together.to_dict(),
             "failures": self.failures,
-            "first_activity": None if self._first is None else rfc3339(self._first[1]),
-            "last_activity": None if self._last is None else rfc3339(self._last[1]),
+            "first_activity": None if self._first is None else rfc3339(time_in(self._first)),
+            "last_activity": None if self._last is None else rfc3339(time_in(self._last)),
         }
 
 
@@ -238,14 +239,14 @@ class ReportAggregates:
         hour = floor(event.timestamp, "hour", self.zone)
         month = self.months[month_of(event.timestamp, self.zone)]
         is_failure = event.status is EventStatus.FAILURE
-        place = next(self._places), event.timestamp
+        moment = moment_of(next(self._places), microseconds(event.timestamp))
         operation_class = self.classes.class_of(operation)
 
         self.hours[hour][event.status] += 1
         month.operations[operation] += 1
         month.users[user_id].add({operation_class or UNCLASSIFIED: 1})
         self.operations[operation].add(event)
-        self.users[user_id].add(1, int(is_failure), place, place)
+        self.users[user_id].add(1, int(is_failure), moment, moment)
 
         self.activity.add(event)
         if is_failure:
