@@ -60,6 +60,7 @@ _FILTERS = st.fixed_dictionaries(
         "user_id": USERS | st.lists(USERS, max_size=3),
         "session_id": USERS,
         "operation": OPERATIONS | st.lists(OPERATIONS, max_size=2),
+        "operation_class": st.sampled_from(["create", "delete", None]) | st.just(["read", "unclassified"]),
         "status": st.sampled_from(["SUCCESS", "FAILURE"]),
         "kind": st.lists(KINDS, max_size=3),
         "entry_ids": st.sampled_from(["e1", "e2", ""]) | st.just(["e1", "é"]),

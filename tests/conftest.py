@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from structlog_audit import AuditHandler, get_audit_logger
 from structlog_audit.loggers import unheard
@@ -88,6 +90,8 @@ class DeferredCalls:
 # The time that an example takes is meaningless on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# For a release: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=2_000)
 
 # A background job of a shell ignores SIGINT, and so do its children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -99,6 +103,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("system") or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0))
+
+
+@settings(max_examples=1, database=None)
+@given(st.none())
+def start_hypothesis(_nothing: None) -> None:
+    """Let Hypothesis make its own random generator, whose referrers it looks for among the objects that are not frozen."""
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of further garbage collections, each of which would visit them all."""
+    start_hypothesis()
+    gc.collect()
+    gc.freeze()
 
 
 EXISTING_LOGGERS = set(logging.Logger.manager.loggerDict)

@@ -6,12 +6,26 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
 import logging
 import pathlib
 import uuid
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
+
+ORDINARY_EXAMPLES = 100
+"""The examples of a property by default, as Hypothesis has it."""
+
+
+def examples(count: int) -> int:
+    """Return the number of examples of a property whose examples take long: *count*, or more if the profile asks for it.
+
+    The profile `thorough` of conftest.py multiplies it. Properties without a number of their own get that of the profile.
+    """
+    return count * settings.default.max_examples // ORDINARY_EXAMPLES
+
 
 DANGEROUS = "\x00\x1b\r\n\x7f\x80\x85\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
 """Characters that break a line for some reader or deceive a terminal."""
@@ -321,9 +335,16 @@ class LikePydantic:
 
 
 def deep(levels=100_000, wrap=lambda inner: [inner]):
+    """Return containers within each other, made without the garbage collector, which would take ten times as long."""
     value = "bottom"
-    for _ in range(levels):
-        value = wrap(value)
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(levels):
+            value = wrap(value)
+    finally:
+        if was_enabled:
+            gc.enable()
     return value
 
 

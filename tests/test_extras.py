@@ -30,6 +30,14 @@ MODULES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def unchecked():
+    """Forget the versions that this process has checked."""
+    check_versions.cache_clear()
+    yield
+    check_versions.cache_clear()
+
+
 @pytest.fixture
 def installed(monkeypatch):
     """Return the versions of the installed packages, which a test sets."""
@@ -80,6 +88,21 @@ def test_version_out_of_bounds_raises_an_error_that_names_the_command(installed,
         check_versions(extra)
     expected = f"expected {package}{bounds}, got {package} {version}: pip install 'structlog-audit[{extra}]'"
     assert str(caught.value) == expected
+
+
+def test_versions_are_read_once(installed, monkeypatch):
+    """A second check of the same extra reads no metadata."""
+    check_versions("archive")
+    monkeypatch.setattr(metadata, "requires", None)
+    check_versions("archive")
+
+
+def test_wrong_version_is_reported_each_time(installed):
+    """An error is not remembered as a success: the second check raises it, too."""
+    installed["duckdb"] = "1.4.9"
+    for _ in range(2):
+        with pytest.raises(AuditError, match=r"got duckdb 1\.4\.9"):
+            check_versions("archive")
 
 
 def test_missing_package_is_left_to_the_import(installed):

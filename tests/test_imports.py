@@ -128,7 +128,9 @@ def test_import_loads_no_optional_dependency(module):
         "attr",
         "attrs",
     }
-    assert set(done.stdout.split()) <= core | of_structlog
+    # Generated when Python 3.15 is built, so the names of its standard library lack it.
+    generated = {"_missing_stdlib_info"}
+    assert set(done.stdout.split()) <= core | of_structlog | generated
 
 
 def test_all_lists_every_public_name_sorted():

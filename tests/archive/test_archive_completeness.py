@@ -10,6 +10,7 @@ import pytest
 from archives import all_ids, compacted, write_closed
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import at, id_of, ids, line_of, write_trail
 
 from structlog_audit import open_trail
@@ -84,7 +85,7 @@ def reading_of_rows(request, monkeypatch):
 
 
 @settings(
-    max_examples=25,
+    max_examples=examples(3),
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -238,7 +239,7 @@ def answers(source):
     )
 
 
-@settings(max_examples=15, phases=[Phase.generate])
+@settings(max_examples=examples(3), phases=[Phase.generate])
 @given(seed=st.integers(0, 2**32))
 def test_archives_that_share_segments_give_each_event_once(tmp_path_factory, seed):
     """For all archives of parts of the same trails, merged or not, and live files: the answers of the files."""

@@ -18,6 +18,7 @@ from archive_cases import METADATA, cases, check_equal, paged, parts_of, written
 from archives import EVERYTHING, all_ids, compacted, write_closed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import append, at, id_of, ids, line_of, roll_over, rolled_name, write_trail
 
 from structlog_audit import (
@@ -42,7 +43,7 @@ from structlog_audit.trail.reading.discovery import Segment, Trail
 LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(10))
 @given(case=cases(), newest_first=st.booleans(), limit=st.none() | st.integers(1, 4))
 def test_archive_gives_the_answers_of_the_files(tmp_path_factory, case, newest_first, limit):
     """For all events, clocks, filters and promoted members: the answers of the files, whether segments are deleted or not."""
@@ -69,7 +70,7 @@ def test_archive_gives_the_answers_of_the_files(tmp_path_factory, case, newest_f
 documents = st.lists(METADATA, min_size=1, max_size=30)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(10))
 @given(documents=documents, data=st.data())
 def test_containment_is_decided_as_by_python(tmp_path_factory, documents, data):
     """For all documents and conditions: SQL leaves out no event, and where it decides alone, it decides as Python."""
@@ -103,7 +104,7 @@ def test_several_trails_are_merged_as_by_the_file_reader(tmp_path):
 SECONDS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=3)
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(4))
 @given(seconds=SECONDS, limit=st.none() | st.integers(1, 4), size=st.integers(1, 3))
 def test_day_that_is_read_in_parts_has_the_same_order(tmp_path_factory, seconds, limit, size):
     """For all clocks of several trails: parts are disjoint, complete and in order, for queries and for pages."""
@@ -377,6 +378,32 @@ def test_follow_yields_archived_and_live_events_once(tmp_path):
         source.follow(stop=lambda: True, wait=pytest.fail)
 
 
+def test_follow_yields_another_event_with_a_known_id(tmp_path):
+    """An id that comes again with other content is another event, as in the files; what was seen before comes once."""
+    answers = []
+    for name in ("archive", "files"):
+        path = write_closed(tmp_path / name, line_of(1))
+        compacted(path, tmp_path / f"{name}.archive")
+
+        def append(*lines, path=path):
+            with path.open("ab") as file:
+                file.write(b"".join(lines))
+            return True
+
+        with open_archive(tmp_path / f"{name}.archive", live=path) as archive:
+            source = archive if name == "archive" else open_trail(path)
+            last = line_of(1, user_id="eve")
+            coming = source.follow(
+                since_now=False, stop=lambda append=append, last=last: append(last), wait=pytest.fail
+            )
+            append(line_of(2), line_of(1, user_id="bob"))
+            answers.append([(event.event_id, event.user_id) for event in coming])
+
+    of_archive, of_files = answers
+    assert of_archive == of_files
+    assert [user for id, user in of_archive if id == id_of(line_of(1))] == [None, "bob", "eve"]
+
+
 def test_stream_is_read_beside_an_archive(tmp_path):
     """Standard input has no segments to leave out."""
     compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
@@ -647,7 +674,7 @@ def test_pages_end_where_a_live_trail_repeats_ids(tmp_path, newest_first):
         assert limited_pages(source, 1, 5, newest_first=newest_first, user_id=["ann", "eve"]) == expected
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(8))
 @given(seconds=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=5), min_size=2, max_size=3))
 def test_several_trails_with_any_clocks_come_as_from_the_files(tmp_path_factory, seconds):
     """Without filters files and archive have one order, by the latest time of each trail so far, and its exact reverse."""

@@ -10,19 +10,21 @@ from archive_cases import DRAWN, cases, written
 from archives import compacted, write_closed
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 from trail_files import at, line_of, write_trail
 
 from structlog_audit import open_trail
-from structlog_audit.archive import open_archive, sql_counts
+from structlog_audit.archive import field_sql, open_archive, sql_counts
 from structlog_audit.archive.database import Database
-from structlog_audit.archive.reader import ArchiveReader
+from structlog_audit.archive.reader import _View
 from structlog_audit.archive.sql_counts import Places, us_at
 from structlog_audit.archive.sql_engine import Found
 from structlog_audit.events.conversion import UNKNOWN_STATUS
 from structlog_audit.query.activity import moment_of, time_in
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import microseconds
-from structlog_audit.reports import compliance_report
+from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.reports import compliance_report, person_report
 from structlog_audit.reports.comparison import comparison_report
 
 NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
@@ -47,6 +49,21 @@ def clock(monkeypatch):
     monkeypatch.setattr(EventSource, "_now", lambda self: NOW)
 
 
+@pytest.fixture
+def taken(monkeypatch):
+    """The events that archives give one by one."""
+    found = []
+    select = _View.select
+
+    def counted(self, *arguments, **options):
+        for placed in select(self, *arguments, **options):
+            found.append(placed)
+            yield placed
+
+    monkeypatch.setattr(_View, "select", counted)
+    return found
+
+
 def text_of(report):
     """Return a report as text, without what describes its source."""
 
@@ -64,7 +81,7 @@ def outcome(number, second, intent, **members):
     return line_of(number, second, metadata={"intent_id": intent_id, **members.pop("metadata", {})}, **members)
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @given(case=cases(), period=PERIODS, most=st.sampled_from([1, 2, 32]))
 def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, period, most):
     """For all events and periods: the same text, in the same order, whatever fits into one query."""
@@ -83,7 +100,7 @@ def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, perio
             )
 
 
-@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(5), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(case=cases(), other=DRAWN, archives=st.sampled_from(["a", "ab"]), most=st.sampled_from([1, 2, 32]))
 def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factory, case, other, archives, most):
     """For all events of two hosts with clocks that agree: the order decides about the first and the last event of a user.
@@ -255,31 +272,111 @@ def test_lists_unknown_statuses_and_durations_of_an_archive_are_those_of_the_fil
         assert source.get_statistics()["avg_duration_ms"] == open_trail(path).get_statistics()["avg_duration_ms"]
 
 
-def test_report_reads_only_the_events_that_it_lists(tmp_path, monkeypatch):
-    """No selection of a report takes all events."""
-    lines = b"".join(line_of(number, user_id=f"u{number % 9}") for number in range(400))
+def test_report_reads_only_the_events_that_it_lists(tmp_path, taken):
+    """No selection of a report takes all events, in UTC or in another zone."""
+    lines = b"".join(line_of(number, 9_000 * number, user_id=f"u{number % 9}") for number in range(40))
     path = write_closed(tmp_path / "logs", lines)
     compacted(path, tmp_path / "archive")
-    taken = 0
-    made = ArchiveReader._view
 
     with open_archive(tmp_path / "archive") as source:
-        with made(source) as view:
-            select = type(view).select
+        for zone in (None, "Europe/Berlin"):
+            assert compliance_report(source, tz=zone).to_dict()["summary"]["total_events"] == 40
+    assert len(taken) <= 4
 
-        def counted(self, *arguments, **options):
-            nonlocal taken
-            for placed in select(self, *arguments, **options):
-                taken += 1
-                yield placed
 
-        monkeypatch.setattr(type(view), "select", counted)
-        assert compliance_report(source).to_dict()["summary"]["total_events"] == 400
-        assert taken <= 2
+PSEUDONYM = f"hmac:k2:{'x' * 22}"
+TOKEN = f"s_{'t' * 32}"
+SECRET = b"secret" * 6
+
+
+@settings(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(
+    case=cases(),
+    person=st.sampled_from(["ann", "zoë", "e1", "x", "1", "true", "null", "{}", "[]", "nobody"]),
+    members=st.lists(st.sampled_from(["a", "a.b", "A", "é"]), max_size=2),
+    most=st.sampled_from([0, 32]),
+)
+def test_report_on_a_person_of_an_archive_is_that_of_the_files(tmp_path_factory, case, person, members, most):
+    """For all events, persons and members: the same text, whatever SQL leaves out."""
+    drawn, _, cuts, promoted = case
+    folder = tmp_path_factory.mktemp("case")
+    path = written(folder / "logs", drawn, cuts)
+    compacted(path, folder / "archive", promote=promoted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(field_sql, "_MOST_ITEMS", most)
+        if not (folder / "archive").exists():
+            return
+        search = {"members": members, "start_time": at(1), "operations": {"RECALL": "create"}}
+        with open_archive(folder / "archive", live=path, host="h1") as source:
+            assert text_of(person_report(source, person, **search)) == text_of(
+                person_report(open_trail(path), person, **search)
+            )
+
+
+@pytest.mark.parametrize("identity", ["ann", TOKEN])
+@pytest.mark.parametrize("versions", [[], ["k1"], ["k1", "k2"]])
+def test_pseudonyms_of_a_person_in_an_archive_are_those_of_the_files(tmp_path, identity, versions):
+    """Sessions, entries, members, encrypted values and intents that concern the person, and pseudonyms without a key, count."""
+    redactors = [Redactor(secret=SECRET, key_version=version) for version in versions]
+    own = Redactor(secret=SECRET, key_version="k1").pseudonym(identity)
+    erasable = {"_erasable": "…", "_subject": TOKEN}
+    intent = line_of(60, user_id=own, kind="intent")
+    others = [
+        {"session_id": "s1"}, {"session_id": PSEUDONYM}, {"session_id": identity}, {"entry_ids": ["e1", "x"]},
+        {"entry_ids": ["x", PSEUDONYM]}, {"entry_ids": [f"s_{'u' * 32}"]}, {"entry_ids": [own]},
+        {"metadata": {"a": {"b": [own, 1]}}}, {"metadata": {"a.b": PSEUDONYM}}, {"metadata": {"a": {"b": f"{PSEUDONYM}x"}}},
+        {"metadata": {"deep": [{"x": erasable}]}}, {"error_message": json.dumps(erasable, separators=(",", ":"))},
+        {"user_id": PSEUDONYM}, {"user_id": f"hmac:k1:{'z' * 22}"}, {"user_id": "s_short"}, {"metadata": {"a": "no"}},
+        {"metadata": {"intent_id": json.loads(intent)["event_id"]}}, {"kind": "gap", "metadata": {"lost": 3}},
+        {"kind": "trail", "metadata": {"subject": identity}},
+    ]  # fmt: skip
+    lines = [
+        line_of(0, user_id=own, session_id="s1", entry_ids=["e1", "e2"]),
+        intent,
+        *(line_of(number, 1, **{"user_id": "bob", **other}) for number, other in enumerate(others, 1)),
+    ]
+    path = write_closed(tmp_path / "logs", b"".join(lines))
+    compacted(path, tmp_path / "archive")
+
+    search = {"redactors": redactors, "members": ["a.b"], "operations": {"STORE": "create"}}
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        found = person_report(source, identity, **search)
+        assert text_of(found) == text_of(person_report(open_trail(path), identity, **search))
+        assert bool(found.to_dict()["unsearched"].get("pseudonym of key k2")) is ("k2" not in versions)
+
+
+def test_hints_of_an_archive_are_those_of_the_files(tmp_path):
+    """Why there is nothing: the nearest and the most common values, those with equal counts in the order of the first."""
+    users = ["zoe", None, "Ann", "bob", "zoe", "ann ", "bob", "eve", "carl"]
+    lines = [line_of(number, user_id=user) for number, user in enumerate(users)]
+    path = write_closed(tmp_path / "logs", b"".join(lines[:4]), b"".join(lines[4:7]))
+    with path.open("ab") as file:
+        file.write(b"".join(lines[7:]))
+    compacted(path, tmp_path / "archive")
+
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        for user in ("ann", "q", "1"):
+            found = compliance_report(source, user_id=user)
+            assert found.to_dict()["activity"]["hints"]
+            assert text_of(found) == text_of(compliance_report(open_trail(path), user_id=user))
+
+
+@pytest.mark.parametrize(
+    "search", [{"user_id": "nobody"}, {"person": "nobody"}, {"person": "u1", "members": ["tenant"]}]
+)
+def test_report_on_a_user_reads_only_their_events(tmp_path, taken, search):
+    """A user without events, and a person among many, cost no reading of the events of others."""
+    lines = [line_of(number, user_id=f"u{number % 90}", metadata={"tenant": "x"}) for number in range(360)]
+    path = write_closed(tmp_path / "logs", b"".join(lines))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive") as source:
+        compliance_report(source, **search)
+    assert len(taken) <= 4
 
 
 @example(durations=[1e-320, 2.0**24, 2.0**24 - 2**-29, 0.1, 0.2, 0.3])
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), suppress_health_check=list(HealthCheck))
 @given(durations=st.lists(st.floats(0, allow_infinity=False), min_size=1, max_size=30))
 def test_average_of_an_archive_is_exactly_that_of_the_files(tmp_path_factory, durations):
     """For all durations: the sum is exact, not one of doubles."""

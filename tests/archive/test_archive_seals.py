@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 from archives import compacted, write_closed
 from commands import run
@@ -20,8 +21,8 @@ from trail_files import line_of, roll_over, rolled_name
 
 from structlog_audit import AuditFileHandler, AuditLogger, AuditReadError, AuditValueError
 from structlog_audit.archive import compaction as compaction_module
-from structlog_audit.archive import gc, merge, prune, restore, show
-from structlog_audit.archive.delta_log import DeltaLog
+from structlog_audit.archive import gc, merge, prune, restore, show, verify
+from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.proofs import prove_archived, verify_archived
 from structlog_audit.archive.seal_copies import SealCopier
@@ -224,10 +225,9 @@ def test_rows_of_no_segment_are_inserted(sealed, member):
 
 def test_lost_hint_accuses_no_line(sealed, tmp_path):
     """The segments of the copy are found again from the lines."""
-    (path,) = sealed.archive.glob("_seals/*/*.json")
-    document = json.loads(path.read_bytes())
-    del document["files"]["segments"]
-    path.write_bytes(json.dumps(document).encode())
+    (sealed.sealer.folder / "segments").unlink()
+    shutil.rmtree(sealed.archive)
+    sealed.compact()
     report = sealed.report()
     assert (report.verdict, codes(report), report.unarchived) == ("INTACT", {}, 80)
     assert restore(sealed.archive, tmp_path / "restored").seals
@@ -388,6 +388,45 @@ def test_lost_list_of_a_seal_is_made_again_by_the_next_run(sealed, what):
     assert sealed.report().verdict == "INTACT"
 
 
+def test_changed_list_of_a_seal_is_judged_and_found(sealed):
+    """What it still says is verified; that it is not what was copied is a finding, with and without a key."""
+    (path,) = sealed.archive.glob("_seals/*/*.json")
+    document = json.loads(path.read_bytes())
+    document["block_hashes"] += 1
+    path.write_bytes(json.dumps(document).encode())
+    report = sealed.report()
+    assert (codes(report), report.size, report.exit_code) == ({"BAD_SEAL": 1}, 240, 1)
+    assert [finding.code for finding in verify(sealed.archive).findings] == ["damaged"]
+    with pytest.raises(AuditReadError, match="compact the trail again"):
+        restore(sealed.archive, sealed.archive.parent / "restored")
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_stored_hashes_of_a_seal_are_verified_without_a_key(sealed, what):
+    """`archive verify` reads the copies of seals, too."""
+    assert verify(sealed.archive).findings == ()
+    path = next(sealed.archive.glob("_seals/*/hashes.0/*"))
+    path.unlink() if what == "missing" else path.write_bytes(bytes(path.stat().st_size))
+    assert [finding.code for finding in verify(sealed.archive).findings] == [what]
+
+
+@pytest.mark.parametrize("name", ["numbers", "times", "order", "ids"])
+def test_rows_outside_of_the_bounds_in_the_log_are_found(sealed, monkeypatch, name):
+    """Queries leave out a file by the bounds that the log states: whoever changes them hides its events."""
+    apply = Snapshot.apply
+
+    def applied(snapshot, actions, where):
+        apply(snapshot, actions, where)
+        for path, file in snapshot.files.items():
+            first, last = getattr(file, name)
+            narrowed = (first, first if name == "ids" else last - 1)
+            snapshot.files[path] = msgspec.structs.replace(file, **{name: narrowed})
+
+    monkeypatch.setattr(Snapshot, "apply", applied)
+    reports = verify_archived(sealed.archive, POLICY, max_age=None)
+    assert "CHANGED" in {code for report in reports for code in codes(report)}
+
+
 def test_lost_seal_of_one_host_leaves_the_others_verified(hosts):
     """Each trail has its own list."""
     archive, policy = hosts
@@ -423,7 +462,7 @@ def test_changed_checkpoint_has_a_bad_signature(sealed):
     text = b64decode(document["files"]["checkpoint"]).replace(b"\n240\n", b"\n160\n")
     document["files"]["checkpoint"] = b64encode(text).decode()
     path.write_bytes(json.dumps(document).encode())
-    assert codes(sealed.report()) == {"BAD_SIGNATURE": 1}
+    assert codes(sealed.report()) == {"BAD_SIGNATURE": 1, "BAD_SEAL": 1}
 
 
 def test_other_key_verifies_nothing(sealed):

@@ -15,8 +15,11 @@ from commands import PROGRAM, environment
 from trail_files import at, line_of, rolled_name
 
 from structlog_audit import AuditReadError, AuditValueError, AuditWriteError
+from structlog_audit.archive import compaction as compaction_module
 from structlog_audit.archive import gc, merge, open_archive, prune, restore, show, verify
 from structlog_audit.archive import maintenance as maintenance_module
+from structlog_audit.archive.opening import opened_log
+from structlog_audit.archive.promotion import promoted_columns
 
 DAY = 86_400
 LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -236,3 +239,44 @@ def test_file_in_place_of_a_folder_is_refused(archive, tmp_path, below):
     with pytest.raises(AuditWriteError, match=message):
         restore(archive, file / below)
     assert file.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "..", "a/b"])
+def test_name_that_leads_out_of_the_folder_is_not_restored(tmp_path, monkeypatch, name):
+    """The names of segments come from the log of an archive, which may be of somebody else."""
+    monkeypatch.setattr(compaction_module, "plain_name", lambda path: name)
+    compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
+    with pytest.raises(AuditReadError, match="expected the name of a segment in the log"):
+        restore(tmp_path / "archive", tmp_path / "restored")
+    assert {path.name for path in tmp_path.iterdir()} <= {"logs", "archive", "restored"}
+
+
+@pytest.mark.parametrize("columns", ['{"md_x, secret":["x"]}', '{"md_X":["x"]}', '["md_x"]', "{"])
+def test_promoted_columns_with_other_names_are_refused(columns):
+    """The names become SQL: those of an archive of somebody else must have the form that the library gives them."""
+    with pytest.raises(AuditReadError, match=r"audit\.promoted"):
+        promoted_columns({"audit.promoted": columns})
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_completeness_is_not_judged_by_a_damaged_quarantine(archive, what):
+    """The lines in it are evidence: without them, or with others, there is an error that names the cause, and no verdict."""
+    (path,) = archive.glob("_quarantine/*")
+    path.unlink() if what == "missing" else path.write_bytes(path.read_bytes().replace(b'"data":"', b'"data":"AAAA'))
+    with open_archive(archive) as source, pytest.raises(AuditReadError, match=r"cannot be read|are damaged"):
+        source.completeness()
+
+
+@pytest.mark.parametrize(("what", "number"), [("missing", 0), ("missing", 1), ("damaged", 1)])
+def test_lost_commit_before_a_checkpoint_is_found(archive, what, number):
+    """Readers do not need it, until the checkpoint is lost."""
+    with opened_log(archive, None) as (log, _):
+        log.write_checkpoint(LATER)
+    path = archive / "_delta_log" / f"{number:020}.json"
+    path.unlink() if what == "missing" else path.write_bytes(path.read_bytes().replace(b"COMPACT", b"compact"))
+    before = ids_in(archive)
+    assert len(before) == 4
+    ((code, place, reason),) = verify(archive).findings
+    assert place == "_delta_log"
+    assert code in ("damaged", "missing")
+    assert f"{number:020}.json" in reason or reason == "the commit 0"

@@ -15,7 +15,7 @@ import pytest
 from archives import all_ids, compacted, digests, line_with, write_closed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import DANGEROUS
+from strategies import DANGEROUS, examples
 from trail_files import append, at, id_of, line_of, pack_segments, roll_over, rolled_name, write_trail
 
 from structlog_audit import AuditTypeError, AuditValueError, AuditWriteError, open_trail
@@ -105,7 +105,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(9), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(pieces, max_size=12),
     more=st.lists(pieces, max_size=4),
@@ -443,3 +443,35 @@ def test_line_repeated_across_a_rollover_is_archived_once(tmp_path):
     with open_archive(tmp_path / "archive", live=path, host="h1") as source:
         assert source.count_events() == 5
     assert verify(tmp_path / "archive").findings == ()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs the names of open files")
+def test_committed_files_survive_a_power_failure(tmp_path, monkeypatch):
+    """Before a commit gets its name, the disk has the entries of all its files and of their new folders; then its own."""
+    entries = {}
+
+    def fsync(fd):
+        sync(fd)
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        if os.path.isdir(path):
+            entries[path] = set(os.listdir(path))
+
+    def lost(pattern):
+        found = [path for path in (tmp_path / "new" / "archive").glob(pattern) if path.is_file()]
+        places = {place for path in found for place in (path, *path.parents) if tmp_path in place.parents}
+        return [place for place in places if place.name not in entries.get(str(place.parent), ())]
+
+    def create(source, target):
+        if "_delta_log" in target:
+            assert lost("date=*/*") == lost("_quarantine/*") == []
+        link(source, target)
+
+    sync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", create)
+    path = write_closed(tmp_path / "logs", line_of(1) + b"junk\n")
+    compacted(path, tmp_path / "new" / "archive")
+    assert len(list((tmp_path / "new" / "archive").glob("*/*"))) == 3
+    assert lost("*/*") == []
+    restore(tmp_path / "new" / "archive", tmp_path / "new" / "archive" / "restored")
+    assert lost("restored/*") == []

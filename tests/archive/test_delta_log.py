@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 from archives import compacted, write_closed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit import AuditReadError
+from structlog_audit import AuditReadError, AuditWriteError
+from structlog_audit.archive import delta_log as delta_log_module
 from structlog_audit.archive import open_archive
 from structlog_audit.archive.actions import Action, CommitInfo, Coverage, DataFile, MetaData, Protocol, Txn
 from structlog_audit.archive.database import Database
@@ -107,6 +111,21 @@ def test_damaged_checkpoint_is_replaced_by_the_commits(tmp_path, damage):
     assert state(log_of(tmp_path)) == state(log)
 
 
+def test_failed_checkpoint_leaves_its_commit_and_says_so(tmp_path, monkeypatch):
+    """The error after a commit does not state that nothing was committed, and the next writer continues."""
+    log = log_of(tmp_path)
+    monkeypatch.setattr(delta_log_module, "CHECKPOINT_INTERVAL", 1)
+    commit_segment(log, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(delta_log_module, "json_lines", lambda *arguments: "read_json('/nowhere/rows')")
+        with pytest.raises(AuditWriteError, match="all commits are complete"):
+            commit_segment(log, 1)
+    other = log_of(tmp_path)
+    assert not commit_segment(other, 1)
+    assert commit_segment(other, 2)
+    assert state(log_of(tmp_path)) == state(other)
+
+
 def test_commit_is_built_again_after_another_writer_was_first(tmp_path):
     """A writer that knows an old state commits after the newest one, with actions for it."""
     first, second = log_of(tmp_path), log_of(tmp_path)
@@ -187,6 +206,47 @@ def test_half_written_commit_is_an_error_that_names_it(tmp_path, content):
         log_of(tmp_path).update()
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """The log of an archive with a checkpoint between its commits, a reader of it, and its state."""
+    folder = tmp_path_factory.mktemp("archive")
+    log = log_of(folder)
+    for number in range(6):
+        commit_segment(log, number)
+        if number == 2:
+            log.write_checkpoint(NOW)
+
+    connect = Database(log.storage).connect
+    return folder / "_delta_log", lambda: DeltaLog(log.storage, connect), state(log)
+
+
+@given(st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_log_with_any_flipped_bit_is_an_error_or_has_its_state(folded, data):
+    """In no file of the log a changed byte changes what the archive holds in silence."""
+    folder, reader, expected = folded
+    path = folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
+    content = path.read_bytes()
+    place, bit = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 7))
+    changed = content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+    path.write_bytes(changed)
+    try:
+        with suppress(AuditReadError):
+            assert state(reader()) == expected
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_commit_of_another_place_is_an_error(tmp_path, number):
+    """Each commit names the one before it: a copy of another commit, or of another archive, is not taken for it."""
+    folder = commits_of(tmp_path / "one")
+    other = commits_of(tmp_path / "two", 4)
+    (folder / f"{number:020}.json").write_bytes((other / f"{number + 1:020}.json").read_bytes())
+    with pytest.raises(AuditReadError, match=r"got changed data, or a commit of another archive"):
+        log_of(tmp_path / "one").update()
+
+
 def rewrite(folder, change):
     """Change the first commit of a log."""
     path = folder / f"{0:020}.json"
@@ -228,7 +288,9 @@ def test_file_that_another_program_added_is_refused(tmp_path):
     commits_of(tmp_path)
     add = {"path": "x.parquet", "partitionValues": {}, "size": 1, "modificationTime": 1, "dataChange": True}
     (tmp_path / "_delta_log" / f"{3:020}.json").write_text(json.dumps({"add": add}) + "\n")
-    with pytest.raises(AuditReadError, match=r"got 'x\.parquet' of another program"):
+    with pytest.raises(
+        AuditReadError, match=r"got one without a digest, of another program or damaged: .* restore the table"
+    ):
         log_of(tmp_path).update()
 
 

@@ -105,6 +105,7 @@ NAMES = {
 ANY_FILTER = {
     **{name: any_of(values) for name, values in NAMES.items()},
     "kind": any_of([None, "gap", "intent", "trail"]),
+    "operation_class": any_of(["create", "read", "delete", None]),
     "metadata": st.sampled_from([*METADATA, {"user": {"plan": "free"}}, {"tags": ["b"]}]),
     "min_duration_ms": st.sampled_from([0, 5, 10]),
     "max_duration_ms": st.sampled_from([10, 50, 100.0]),

@@ -237,6 +237,10 @@ class TestHints:
             ("operation=forgett", "no event has operation 'forgett'; near: 'FORGET' (7)"),
             ("operation=ST*", "no event has operation 'ST*'; near: 'STORE' (12)"),
             ("metadata.source=apu", "no event has metadata.source 'apu'; near: 'api' (8)"),
+            (
+                "operation_class=configuration",
+                "no event has operation_class 'configuration'; the most common: 'create' (18), 'read' (10), 'delete' (9)",
+            ),
             ("metadata.sorce=api", "no event has the key 'sorce' in its metadata; near: 'source' (11), 'forced' (2)"),
         ],
     )
@@ -359,6 +363,16 @@ class TestCounts:
         (tmp_path / "operations.toml").write_text('[operations]\n"ünïcode.wörk" = "export"\n')
         words = ("stats", trail, "--operations", tmp_path / "operations.toml", "-o", "json")
         assert json.loads(run(*words).out)["unclassified"] == {}
+
+    def test_conditions_classify_by_a_file_of_operations(self, trail, tmp_path):
+        """--operations classifies for conditions, and for the hint about an absent class, in every command with them."""
+        (tmp_path / "operations.toml").write_text('[operations]\n"ünïcode.wörk" = "configuration"\n')
+        words = ("operation_class=configuration", "--operations", tmp_path / "operations.toml")
+        (event,) = open_trail(trail).query_events(operation_class=None)
+        assert ids(run("query", trail, "-o", "jsonl", *words)) == [event.event_id]
+        assert json.loads(run("stats", trail, "-o", "json", *words).out)["by_class"]["configuration"] == 1
+        hint = run("query", trail, "operation_class=unclassified", *words[1:]).error_line
+        assert hint.startswith("no event has operation_class 'unclassified'")
 
     @pytest.mark.parametrize(
         ("content", "reason"),

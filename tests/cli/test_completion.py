@@ -103,6 +103,7 @@ def test_values_follow_the_sign_in_each_shell(trail, before):
 def test_kinds_and_fields_without_known_values(trail):
     """Kinds are offered; a field whose values are not known has none, and so has a word that is no field."""
     assert in_bash("query", trail, "kind", "=", "tr") == ["trail"]
+    assert in_bash("query", trail, "operation_class", "=", "un") == ["unclassified"]
     assert in_bash("query", trail, "user_id", "=") == in_bash("query", "=") == in_bash("query", "x", "=", "y") == []
 
 

@@ -17,7 +17,7 @@ from trail_files import line_of, write_trail
 from structlog_audit import AuditEvent
 from structlog_audit.cli.commands import explore
 from structlog_audit.cli.explore.access import POLICY, Guard
-from structlog_audit.cli.explore.overview import add_operation_classes, overview_of
+from structlog_audit.cli.explore.overview import add_operation_class, overview_of
 from structlog_audit.events.event import EventStatus, Operation
 from structlog_audit.events.operation_classes import registered_operations
 from structlog_audit.export import export
@@ -143,18 +143,20 @@ def test_bars_cover_all_events_once_without_gaps(tmp_path_factory, times):
     assert len(bars) <= max(121, years + 1)
 
 
-def test_classes_of_operations_are_a_table(tmp_path):
-    """Operations that are classified can be asked for by their class; others are not in the table."""
+def test_classes_of_operations_are_a_column(tmp_path):
+    """Each event has the class of its operation, or states that it has none."""
     events = [
         AuditEvent(event_id=name, timestamp=dt.datetime.now(dt.UTC), operation=Operation(name))
         for name in ("document.delete", "FORGET", "frobnicate", "export.csv")
     ]
     path = str(tmp_path / "audit.db")
     export(events, path, now=dt.datetime.now(dt.UTC))
-    add_operation_classes(path, registered_operations())
+    add_operation_class(path, registered_operations())
     with closing(sqlite3.connect(path)) as connection:
-        found = dict(connection.execute("SELECT * FROM operation_classes"))
-    assert found == {"document.delete": "delete", "FORGET": "delete", "export.csv": "export"}
+        found = dict(connection.execute("SELECT operation, operation_class FROM events"))
+    assert found == {
+        "document.delete": "delete", "FORGET": "delete", "frobnicate": "unclassified", "export.csv": "export"
+    }  # fmt: skip
 
 
 # --- usage -------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from commands import GOLDEN, PROGRAM, environment, process, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.events.codec import encode_event
@@ -97,7 +98,7 @@ RULES = [
 ]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_jsonl_equals_the_alerts_of_replay(tmp_path, events):
     """For all events, -o jsonl has a line, and -o json an item, for each alert of `replay` over events of every kind."""

@@ -43,10 +43,23 @@ def command_named(name):
 def test_command_that_reads_trails_has_the_shared_options(name):
     """Every command that reads trails has the shared options, and --all only where kinds can be selected."""
     parameters = inspect.signature(command_named(name)).parameters
-    shared = ["words", "since", "until", "month", "vault", "engine", "tz", "utc", "every_kind", "record", "strict"]
+    shared = [
+        "words",
+        "since",
+        "until",
+        "month",
+        "vault",
+        "engine",
+        "operations",
+        "tz",
+        "utc",
+        "every_kind",
+        "record",
+        "strict",
+    ]
     found = [parameter for parameter in parameters if parameter in shared]
     assert found == [parameter for parameter in shared if parameter in parameters]
-    assert set(shared) - set(found) <= {"every_kind"}
+    assert set(shared) - set(found) <= {"every_kind", "operations"}
     assert list(parameters)[:3] == ["words", "since", "until"]
     assert ("every_kind" in parameters) is (name in WITH_ALL)
 

@@ -6,10 +6,10 @@ import random
 import string
 from typing import ClassVar
 
-from sqlalchemy import Column, ForeignKey, String, Table, delete, event, insert, select, text, update
+from sqlalchemy import Column, ForeignKey, String, Table, bindparam, delete, event, insert, select, text, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, relationship
 from triggers import create_triggers, seen_change
 
 from structlog_audit.contrib.sqlalchemy import track
@@ -91,6 +91,15 @@ class Note(Base):
     body: Mapped[str | None]
     document_id: Mapped[int] = mapped_column(ForeignKey("document.id"))
     document: Mapped[Document] = relationship(back_populates="notes")
+
+
+class Folder(Base):
+    """Is deleted with its parent."""
+
+    __tablename__ = "folder"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("folder.id"))
+    folders: Mapped[list[Folder]] = relationship(cascade="all, delete-orphan")
 
 
 class Counter(Base):
@@ -318,6 +327,10 @@ class Operations:
         values = [{"name": name, "score": self.random.randint(0, 5)} for name in sorted({self.name(), self.name()})]
         self.session.execute(self._upsert(self._insert()), values)
 
+    def do_upsert_by_parameters(self):
+        statement = self._insert().values(name=bindparam("given"), score=bindparam("points"))
+        self.session.execute(self._upsert(statement), {"given": self.name(), "points": self.random.randint(0, 5)})
+
     def do_insert_ignoring_conflicts(self):
         values = [{"name": self.name(), "score": 1} for _ in range(2)]
         self.session.execute(self._ignore(self._insert()), values)
@@ -361,6 +374,61 @@ class Operations:
         query = update(Counter).where(Counter.code == code).values(code=self.word(), value=Counter.value + 1)
         self.session.execute(query, execution_options={"synchronize_session": False})
         self.session.expire_all()
+
+    def do_shift_keys(self):
+        code = self.name()
+        counters = list(self.session.scalars(select(Counter).where(Counter.code == code).order_by(Counter.place)))
+        last = counters[-1].place if counters else 1
+        self.session.add(Counter(code=code, place=last + 1))
+        for counter in counters:
+            counter.place -= 1
+
+    def do_update_by_parameters(self):
+        rows = [{"old": name, "new": self.random.randint(0, 3)} for name in sorted({self.name(), self.name()})]
+        query = update(Author.__table__).where(Author.name == bindparam("old")).values(score=bindparam("new"))
+        self.session.connection().execute(query, rows)
+        self.session.expire_all()
+
+    def do_update_alias(self):
+        tag = aliased(Tag)
+        query = update(tag).where(tag.name > self.word()).values(name=self.word())
+        self.session.execute(query, execution_options={"synchronize_session": False})
+        self.session.expire_all()
+
+    def do_insert_children(self):
+        rows = [{"body": self.word(), "party": self.word()} for _ in range(2)]
+        self.session.execute(insert(Contract), rows)
+
+    def do_insert_children_returning(self):
+        query = insert(Contract).returning(Contract)
+        (contract,) = self.session.scalars(query, [{"body": self.word(), "party": "b"}])
+        assert contract.party == "b"
+
+    def do_update_children_by_keys(self):
+        rows = [{"id": found.id, "party": self.word(), "copies": found.copies + 1} for found in self.some(Contract)]
+        if rows:
+            self.session.execute(update(Contract), rows)
+
+    def do_bulk_save_children(self):
+        self.session.bulk_save_objects([Contract(body=self.word(), party=self.word())], return_defaults=True)
+        self.session.bulk_insert_mappings(Contract, [{"body": self.word()}])
+
+    def do_merge(self):
+        # Keys that the database does not number.
+        key = 1_000_000 + self.random.randint(1, 20)
+        self.session.merge(Tag(id=key, name=self.word()))
+
+    def do_add_folders(self):
+        self.session.add(Folder(folders=[Folder(folders=[Folder()]), Folder()]))
+
+    def do_delete_folders(self):
+        for folder in self.some(Folder, most=1):
+            self.session.delete(folder)
+
+    def do_roll_back_text(self):
+        self.session.execute(text("SAVEPOINT mine"))
+        self.session.execute(insert(Counter.__table__).values(code=self.word(), place=7))
+        self.session.execute(text(self.random.choice(["ROLLBACK TO SAVEPOINT mine", "RELEASE SAVEPOINT mine"])))
 
     def do_delete(self):
         for document in self.some(Document, most=1):

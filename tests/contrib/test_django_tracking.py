@@ -18,6 +18,7 @@ from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.catalogue import catalogue, compare
@@ -69,7 +70,7 @@ def triggers(project):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(7), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_operations_are_recorded_as_the_triggers_saw_them(shop, triggers, handler, seed):
     """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
     from shop.random_operations import Operations, recorded_changes, seen_changes

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from contextlib import suppress
 
 import django
 import pytest
+from conftest import fill_disk
 from django.core.files.base import ContentFile
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Upper
+from django.test import TestCase
 from django.test.utils import override_settings
+from transaction_texts import all_texts, run_all
+
+from structlog_audit import AuditHandler, AuditWriteError
 
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -164,6 +170,38 @@ def test_generic_relation_is_recorded_with_its_cascade(shop, events):
     assert operations(events) == ["group.create", "comment.create", "comment.delete", "group.delete"]
 
 
+@pytest.mark.parametrize("field", ["protected", "restricted"])
+def test_deletion_that_a_relation_refuses_is_not_recorded(shop, events, field):
+    """Django asks before it deletes anything."""
+    author = shop.Author.objects.create(name="a")
+    shop.Loan.objects.create(**{field: author})
+    events()
+    with pytest.raises(IntegrityError):
+        author.delete()
+    assert events() == []
+
+
+def test_relation_that_a_deletion_sets_is_recorded(shop, events):
+    """Rows that refer to the deleted object get the default, or the value of a function."""
+    kept, author = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Loan.objects.create(by_default=author, by_function=author)
+    events()
+    author_id = author.pk
+    author.delete()
+    found = [changes for operation, changes in events() if operation == "shop.loan.update"]
+    values = {name: (values["before"], values["after"]) for changes in found for name, values in changes.items()}
+    assert values == {"by_default": (author_id, None), "by_function": (author_id, kept.pk)}
+
+
+def test_key_that_is_a_relation_can_be_set_to_an_object(shop, events):
+    """The key of the object is the new key of the row."""
+    first, second = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Profile.objects.create(author=first)
+    events()
+    shop.Profile.objects.update(author=second)
+    assert updates(events) == [{"author": (first.pk, second.pk)}]
+
+
 def test_relation_through_a_model_is_recorded_as_that_model(shop, events):
     """Its rows have fields of their own, so they are created and deleted, not added and removed."""
     author, group = shop.Author.objects.create(name="a"), shop.Group.objects.create()
@@ -249,6 +287,25 @@ def test_asynchronous_writes_are_recorded(shop, events):
     assert verbs == ["create", "update", "create", "update", "update", "delete"]
 
 
+class ToOther:
+    """A router that lets all models be written to another database."""
+
+    def db_for_write(self, model, **hints):
+        return "other"
+
+
+def test_change_in_the_database_of_a_router_names_it(shop, handler):
+    """The database that the statement was executed in counts."""
+    with override_settings(DATABASE_ROUTERS=[ToOther()]):
+        author = shop.Author.objects.create(name="a")
+        author.delete()
+        shop.Author.objects.create(name="b")
+    shop.Author.objects.using("other").update(score=5)
+    found = list(handler.iter_events())
+    assert [event.metadata["database"] for event in found] == ["other"] * 4
+    assert found[-1].metadata["changes"] == {"score": {"before": 0, "after": 5}}
+
+
 def test_statement_on_no_rows_is_not_recorded(shop, events):
     """Empty selections execute nothing that could be recorded."""
     assert shop.Author.objects.none().update(score=1) == 0
@@ -322,6 +379,51 @@ def test_function_that_fails_after_the_commit_does_not_hide_a_change(shop, event
         transaction.on_commit(lambda: 1 / 0, robust=True)
         shop.Author.objects.create(name="a")
     assert names(events) == ["a"]
+
+
+def test_function_that_fails_first_does_not_hide_a_change(shop, events):
+    """Django runs no function after one that fails, but the database has committed."""
+    with suppress(ZeroDivisionError), transaction.atomic():
+        transaction.on_commit(lambda: 1 / 0)
+        shop.Author.objects.create(name="a")
+    assert names(events) == ["a"]
+
+
+def test_change_that_cannot_be_recorded_does_not_keep_functions_from_running(shop, tmp_path, handler, monkeypatch):
+    """With ``on_error="raise"`` the caller gets the error of the trail when the functions of the application have run."""
+    logger = logging.getLogger("audit")
+    logger.removeHandler(handler)
+    logger.addHandler(AuditHandler(filename=tmp_path / "audit.jsonl", on_error="raise"))
+    called = []
+
+    def write():
+        with transaction.atomic():
+            transaction.on_commit(lambda: called.append("before"))
+            shop.Author.objects.create(name="a")
+            transaction.on_commit(lambda: called.append("after"))
+            fill_disk(patch)
+
+    with monkeypatch.context() as patch, pytest.raises(AuditWriteError):
+        write()
+    assert called == ["before", "after"]
+
+
+def test_commit_that_a_test_case_imitates_records_what_waits_for_it(shop, events):
+    """The test cases of Django roll back all they did, and call the functions that wait for a commit if told to."""
+    with transaction.atomic():
+        with TestCase.captureOnCommitCallbacks(execute=True):
+            shop.Author.objects.create(name="a")
+        shop.Author.objects.create(name="b")
+        transaction.set_rollback(True)
+    assert names(events) == ["a"]
+
+
+@all_texts
+def test_text_that_ends_a_transaction_or_a_part_of_it_is_followed(shop, events, statements, expected):
+    """What the application executes by itself keeps or undoes changes as a block does."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        run_all(statements, cursor.execute, lambda name: shop.Author.objects.create(name=name))
+    assert names(events) == expected
 
 
 def test_wrapper_of_a_block_is_removed_with_it(shop, events):

@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import sqlite3
 import uuid
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -15,22 +16,28 @@ from sqlalchemy import (
     Column,
     Computed,
     ForeignKey,
+    Integer,
+    MetaData,
     String,
     Table,
     TypeDecorator,
     UniqueConstraint,
+    bindparam,
     create_engine,
     event,
     func,
     insert,
+    join,
     lambda_stmt,
+    literal,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ObjectNotExecutableError
 from sqlalchemy.ext.associationproxy import association_proxy
+from sqlalchemy.ext.declarative import AbstractConcreteBase
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
@@ -44,6 +51,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 from sqlalchemy.orm.exc import StaleDataError
+from transaction_texts import all_texts, run_all
 
 from structlog_audit import AuditValueError
 from structlog_audit.contrib.sqlalchemy import track
@@ -132,6 +140,65 @@ class Shelf(Base):
     room: Mapped[str] = mapped_column(server_default="it's")
     books: Mapped[int] = mapped_column(default=0)
     __table_args__ = (UniqueConstraint("name", "kind", "floor", "room"),)
+
+
+class Person(Base):
+    __tablename__ = "person"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str | None]
+    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+
+
+class Manager(Person):
+    """Has an attribute of its own in the table of its parent."""
+
+    wage: Mapped[str | None] = mapped_column("wage_text")
+    __mapper_args__: ClassVar = {"polymorphic_identity": "manager"}
+
+
+class Pilot(Person):
+    """A row of this table, and one of its parent's."""
+
+    __tablename__ = "pilot"
+    id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    licence: Mapped[str | None]
+    __mapper_args__: ClassVar = {"polymorphic_identity": "pilot"}
+
+
+class Shape(AbstractConcreteBase, Base):
+    """Is mapped when its children are, to the union of their tables."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Circle(Shape):
+    """A table with all of its columns."""
+
+    __tablename__ = "circle"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    radius: Mapped[int | None]
+    __mapper_args__: ClassVar = {"polymorphic_identity": "circle", "concrete": True}
+
+
+left = Table("left_half", Base.metadata, Column("id", primary_key=True, type_=Integer), Column("a", String))
+right = Table("right_half", Base.metadata, Column("id", ForeignKey(left.c.id), primary_key=True), Column("b", String))
+
+
+class Whole(Base):
+    """Is mapped to two tables."""
+
+    __table__ = join(left, right)
+    id = column_property(left.c.id, right.c.id)
+
+
+class Branch(Base):
+    """Is deleted with its parent."""
+
+    __tablename__ = "branch"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("branch.id"))
+    branches: Mapped[list[Branch]] = relationship(cascade="all, delete-orphan")
 
 
 pairs = Table(
@@ -263,6 +330,29 @@ CHANGES = {
         RENAMED,
     ),
     "update of a Core table": (lambda session: session.connection().execute(rename(Part.__table__)), RENAMED),
+    "update of an alias": (
+        lambda session: session.execute(
+            update(aliased(Part)).values(name="z").execution_options(synchronize_session=False)
+        ),
+        RENAMED,
+    ),
+    "update of an alias of a Core table": (
+        lambda session: session.connection().execute(rename(Part.__table__.alias())),
+        RENAMED,
+    ),
+    "update with parameters of other names": (
+        lambda session: session.connection().execute(
+            update(Part.__table__).where(Part.id == bindparam("key")).values(name=bindparam("new")),
+            [{"key": 1, "new": "z"}, {"key": 2, "new": "y"}],
+        ),
+        RENAMED,
+    ),
+    "key set to a parameter of another name": (
+        lambda session: session.connection().execute(
+            update(Code.__table__).values(colour=bindparam("new")), [{"new": Colour.BLUE}]
+        ),
+        [updated(CODE, "code:2025-01-15,b", colour=("r", "b"))],
+    ),
     "part of a key": (
         lambda session: session.execute(update(Code).values(colour=Colour.BLUE)),
         [updated(CODE, "code:2025-01-15,b", colour=("r", "b"))],
@@ -277,12 +367,122 @@ CHANGES = {
         lambda session: session.execute(upsert(books=3)),
         [updated("shelf:1", books=(0, 3))],
     ),
+    "upsert with parameters of other names": (
+        lambda session: session.connection().execute(
+            upsert(books=3).values(name=bindparam("given"), kind=bindparam("sort")), [{"given": "s", "sort": "wood"}]
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert of the rows of a query": (
+        lambda session: session.execute(
+            sqlite.insert(Shelf)
+            .from_select(["name"], select(literal("s")).where(Part.id == 1))
+            .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert of several rows": (
+        lambda session: session.execute(
+            sqlite.insert(Shelf)
+            .values([{"name": "s", "books": 9}])
+            .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert of tuples": (
+        lambda session: session.execute(
+            sqlite.insert(Shelf)
+            .values([(7, "s", "wood", 2, "it's", 9)])
+            .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
+        ),
+        [updated("shelf:1", books=(0, 3))],
+    ),
     "upsert that changes nothing": (lambda session: session.execute(upsert(books=0)), []),
     "insert that is ignored": (
         lambda session: session.execute(insert(Shelf).prefix_with("OR IGNORE"), [{"name": "s"}, {"name": "s"}]),
         [],
     ),
 }
+
+
+def change_all(session, *objects, **values):
+    """Create objects, change them, and delete them, each in a flush."""
+    session.add_all(objects)
+    session.flush()
+    for found in objects:
+        for name, value in values.items():
+            setattr(found, name, value)
+    session.flush()
+    for found in objects:
+        session.delete(found)
+
+
+def write_pilots(session):
+    """Insert two pilots by one statement, and change the attributes of both tables by another one."""
+    session.execute(insert(Pilot), [{"name": "a", "licence": "1"}, {"name": "b", "licence": "2"}])
+    session.execute(update(Pilot), [{"id": 1, "name": "c", "licence": "3"}, {"id": 2, "licence": "4"}])
+
+
+TABLES = {
+    "attribute of a child in the table of its parent": (
+        lambda session: change_all(session, Manager(wage="1"), wage="2"),
+        [("person.create", "wage"), ("person.update", "wage"), ("person.delete", "wage")],
+    ),
+    "table with all columns of a child": (
+        lambda session: change_all(session, Circle(radius=1), radius=2),
+        [("circle.create", "radius"), ("circle.update", "radius"), ("circle.delete", "radius")],
+    ),
+    "two tables of a model": (
+        lambda session: change_all(session, Whole(a="1", b="2"), a="3", b="4"),
+        [(f"{side}_half.{verb}", "id") for verb in ("create", "delete") for side in ("left", "right")]
+        + [("left_half.update", "a"), ("right_half.update", "b")],
+    ),
+    "statements on a joined child": (
+        write_pilots,
+        [
+            *[("person.create", "kind"), ("pilot.create", "licence")] * 2,
+            ("person.update", "name"),
+            *[("pilot.update", "licence")] * 2,
+        ],
+    ),
+    "rows of a joined child that load objects": (
+        lambda session: session.scalars(insert(Pilot).returning(Pilot), [{"name": "a", "licence": "1"}]).one(),
+        [("person.create", "kind"), ("pilot.create", "licence")],
+    ),
+    "bulk objects of a joined child": (
+        lambda session: session.bulk_save_objects([Pilot(name="a", licence="1")], return_defaults=True),
+        [("person.create", "kind"), ("pilot.create", "licence")],
+    ),
+    "cascade within a table": (
+        lambda session: change_all(session, Branch(branches=[Branch(branches=[Branch()])])),
+        [("branch.create", "id")] * 3 + [("branch.delete", "id")] * 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_each_row_of_a_model_is_recorded_in_its_table(changes_of, case):
+    """However a model is spread over tables, each of its rows has an event with the attributes in that row."""
+    function, expected = TABLES[case]
+    found = [(operation, changes.keys()) for operation, _, changes in changes_of(function)]
+    assert sorted(operation for operation, _ in found) == sorted(operation for operation, _ in expected)
+    for operation, name in expected:
+        assert all(name in names for found_operation, names in found if found_operation == operation)
+
+
+def test_rows_that_take_the_places_of_others_are_recorded_with_their_new_keys(changes_of):
+    """A flush, and a statement with several sets of parameters, can shift keys."""
+    days = [dt.date(2025, 2, day) for day in (2, 3, 4)]
+
+    def shift(session):
+        codes = [Code(day=day, colour=Colour.RED, value=day.day) for day in days]
+        session.add_all(codes)
+        session.flush()
+        for code in codes:
+            code.day -= dt.timedelta(1)
+
+    moves = [entry_ids for operation, entry_ids, _ in changes_of(shift) if operation == "code.update"]
+    assert moves == [[f"code:2025-02-0{day},r", f"code:2025-02-0{day - 1},r"] for day in (2, 3, 4)]
 
 
 @pytest.mark.parametrize("case", CHANGES)
@@ -446,6 +646,26 @@ def test_lambda_statement_is_refused(engine):
         connection.execute(lambda_stmt(lambda: insert(Part.__table__).values(name=name)))
 
 
+def test_compiled_statement_is_not_written_unseen(engine):
+    """SQLAlchemy 2.0 executes a statement that the application compiled; later versions refuse it themselves."""
+    compiled = insert(Part.__table__).compile(engine, column_keys=["name"])
+    with engine.begin() as connection, suppress(AuditValueError, ObjectNotExecutableError):
+        connection.execute(compiled, {"name": "a"})
+    with Session(engine) as session:
+        assert session.scalars(select(Part.name)).all() == ["p"]
+
+
+def test_update_of_a_join_is_refused(engine):
+    """MariaDB can change the tables of a join, of which the rows of both would have to be read."""
+    both = join(Part.__table__, Item.__table__)
+    for joined in (both, join(Table("other", MetaData(), Column("id", Integer)), both, Part.id == 1)):
+        with (
+            engine.connect() as connection,
+            pytest.raises(AuditValueError, match="expected one tracked table, got a join"),
+        ):
+            connection.execute(update(joined).values({Part.name: "a"}))
+
+
 @pytest.mark.parametrize("returned", [Part.name, text("id"), Part.id.label("key")])
 def test_insert_that_does_not_return_its_key_is_refused_before_the_write(engine, returned):
     """The error comes before the row, so a caller that catches it has written nothing."""
@@ -532,6 +752,19 @@ def test_rollback_to_a_savepoint_ends_the_failure_of_a_transaction(engine, handl
         connection.execute(insert(Part).values(name="d"))
         connection.commit()
     assert names(handler) == ["a", "c", "d"]
+
+
+@all_texts
+def test_text_that_ends_a_transaction_or_a_part_of_it_is_followed(engine, handler, statements, expected):
+    """What the application executes by itself keeps or undoes changes as the methods of a connection do."""
+    with engine.connect() as connection:
+        run_all(
+            statements,
+            lambda statement: connection.execute(text(statement)),
+            lambda name: connection.execute(insert(Part).values(name=name)),
+        )
+        connection.commit()
+    assert names(handler) == expected
 
 
 def test_deadlock_takes_all_changes_of_the_transaction_with_it(engine, handler, monkeypatch):

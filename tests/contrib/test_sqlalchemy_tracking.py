@@ -9,6 +9,7 @@ import logging
 from collections import Counter as Multiset
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import documents
 import pytest
@@ -21,7 +22,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from strategies import examples
 
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.contrib import sqlalchemy as tracking
@@ -40,7 +42,7 @@ def engine(tmp_path):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(7), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, handler, seed):
     """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
     handler.clear()
@@ -340,6 +342,7 @@ def test_private_members_of_sqlalchemy_that_are_used_are_listed_and_exist():
     tree = ast.parse(Path(tracking.__file__).read_text())
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} | {
         "__name__",
+        "__subclasses__",
         "_replace",
         "_mapping",
     }
@@ -430,6 +433,81 @@ def test_model_that_is_declared_later_is_tracked_by_its_base(models, events, han
 
     assert [operation for operation, _, _ in events()] == ["late.create"]
     made.dispose()
+
+
+def test_model_whose_relations_are_declared_later_can_be_tracked(models):
+    """A decorator runs before the classes below it exist."""
+
+    @track
+    class Early(models.Own):
+        __tablename__ = "early"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        others: Mapped[list[Other]] = relationship("Other")
+
+    class Other(models.Own):
+        __tablename__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        early_id: Mapped[int] = mapped_column(ForeignKey("early.id"))
+
+    assert Early in tracking._tracked
+
+
+def test_masked_attribute_of_a_child_in_the_table_of_its_parent_shows_no_value(models, events, handler):
+    """The column is named by the attribute that only the child has."""
+
+    class Clerk(models.Account):
+        wage: Mapped[str | None] = mapped_column("wage_column")
+
+    track(models.Account, mask=["wage"])
+    made = create_engine("sqlite://")
+    models.Own.metadata.create_all(made)
+    with Session(made) as session:
+        session.add(Clerk(name="a", wage="1234"))
+        session.commit()
+
+    ((_, _, changes),) = events()
+    assert changes["wage"] == {"before": None, "after": "[redacted]"}
+    made.dispose()
+
+
+def test_child_with_a_complete_table_is_tracked_without_its_parent(models, events, handler):
+    """With concrete inheritance no attribute is in the table of the parent."""
+
+    class Foreign(models.Account):
+        __tablename__ = "foreign_account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        __mapper_args__: ClassVar = {"concrete": True}
+
+    track(Foreign)
+    made = create_engine("sqlite://")
+    models.Own.metadata.create_all(made)
+    with Session(made) as session:
+        session.add_all([Foreign(name="a"), models.Account(name="b")])
+        session.commit()
+
+    assert [operation for operation, _, _ in events()] == ["foreign_account.create"]
+    made.dispose()
+
+
+def test_rows_are_read_in_the_schema_that_the_statement_writes_to(engine, events):
+    """A connection may translate the names of schemas, as applications with one for each tenant do."""
+    with engine.connect() as plain:
+        plain.exec_driver_sql("ATTACH ':memory:' AS tenant")
+        connection = plain.execution_options(schema_translate_map={None: "tenant"})
+        Tag.__table__.create(connection)
+        connection.execute(insert(Tag).values(id=1, name="a"))
+        connection.execute(update(Tag).values(name="b"))
+        connection.commit()
+    assert names_after(events()) == ["a", "b"]
+
+
+def test_dialect_is_followed_once(session, engine):
+    """Further statements add nothing to its methods."""
+    session.execute(insert(Tag).values(name="a"))
+    followed = engine.dialect.do_commit
+    session.execute(insert(Tag).values(name="b"))
+    assert engine.dialect.do_commit is followed
 
 
 def test_untracked_table_and_sql_as_text_are_not_recorded(models, session, events):

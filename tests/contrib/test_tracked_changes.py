@@ -12,8 +12,11 @@ import pytest
 from structlog_audit import AuditTypeError
 from structlog_audit.contrib.tracked_changes import (
     ChangedRow,
+    Savepoints,
+    call_all,
     changed_rows,
     commits_first,
+    control_of,
     key_text,
     outcome_of_error,
     tracked_fields,
@@ -131,6 +134,76 @@ def test_statement_that_commits_first_is_recognized(sql, commits):
     """MariaDB and MySQL commit before definitions and some others, comments and spaces apart; other databases do not."""
     assert commits_first("mysql", sql) is commits_first("mariadb", sql) is commits
     assert not commits_first("postgresql", sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "control"),
+    [
+        ("COMMIT", ("commit", "")),
+        ("commit work;", ("commit", "")),
+        ("COMMIT AND CHAIN", ("commit", "")),
+        ("/* why */ END TRANSACTION", ("commit", "")),
+        ("COMMIT PREPARED 'a'", ("", "")),
+        ("ROLLBACK", ("rollback", "")),
+        ("ROLLBACK TRANSACTION;", ("rollback", "")),
+        ("ABORT", ("rollback", "")),
+        ("ROLLBACK AND CHAIN", ("rollback", "")),
+        ("ROLLBACK PREPARED 'a'", ("", "")),
+        ("ROLLBACK TO a", ("rollback to", "a")),
+        ("rollback work to savepoint A;", ("rollback to", "a")),
+        ("ROLLBACK TRANSACTION a", ("rollback to", "a")),
+        ('ROLLBACK TO SAVEPOINT "a"', ("rollback to", "a")),
+        ("SAVEPOINT `a`", ("savepoint", "a")),
+        ("SAVE TRANSACTION a", ("savepoint", "a")),
+        ("RELEASE a", ("release", "a")),
+        ("RELEASE SAVEPOINT a", ("release", "a")),
+        ("INSERT INTO t VALUES ('COMMIT')", ("", "")),
+        ("COMMITTED", ("", "")),
+        ("SELECT 1", ("", "")),
+    ],
+)
+def test_statement_that_ends_a_transaction_or_a_part_of_it_is_recognized(sql, control):
+    """Each database has words of its own; the ends of prepared transactions are not those of this one."""
+    assert control_of(sql) == control
+
+
+@pytest.mark.parametrize(
+    ("statements", "kept"),
+    [
+        (["SAVEPOINT a", "ROLLBACK TO a"], 1),
+        (["SAVEPOINT a", "SAVEPOINT b", "ROLLBACK TO a"], 1),
+        (["SAVEPOINT a", "SAVEPOINT b", "ROLLBACK TO b"], 2),
+        (["SAVEPOINT a", "ROLLBACK TO a", "ROLLBACK TO a"], 1),
+        (["SAVEPOINT a", "SAVEPOINT a", "ROLLBACK TO a"], 2),
+        (["SAVEPOINT a", "SAVEPOINT a", "RELEASE a", "ROLLBACK TO a"], 1),
+        (["SAVEPOINT a", "SAVEPOINT b", "RELEASE b", "ROLLBACK TO a"], 1),
+        (["SAVEPOINT a", "SAVEPOINT b", "RELEASE a"], 3),
+        (["SAVEPOINT a", "ROLLBACK TO earlier"], 0),
+        (["SAVEPOINT a", "RELEASE earlier"], 2),
+        (["SAVEPOINT a", "ROLLBACK"], 0),
+    ],
+)
+def test_rollback_to_a_savepoint_keeps_the_changes_before_it(statements, kept):
+    """Of several savepoints with one name the newest counts, and one that is not known began before the first change."""
+    savepoints = Savepoints()
+    found = [savepoints.follow(*control_of(sql), count) for count, sql in enumerate(statements, 1)]
+    assert found[-1] == kept
+
+
+def test_savepoint_before_the_first_change_is_that_of_a_new_transaction():
+    """What is left from a transaction that ended without a statement does not count."""
+    savepoints = Savepoints()
+    savepoints.follow("savepoint", "a", 5)
+    savepoints.follow("savepoint", "b", 0)
+    assert savepoints.follow("rollback to", "a", 7) == 0
+
+
+def test_function_that_fails_does_not_keep_the_others_from_being_called():
+    """The first error is raised when all were called."""
+    called = []
+    with pytest.raises(ZeroDivisionError):
+        call_all([lambda: called.append(1), lambda: 1 / 0, lambda: {}["a"], lambda: called.append(2)])
+    assert called == [1, 2]
 
 
 class DriverError(Exception):

@@ -84,7 +84,7 @@ def event(**members):
 
 
 @given(s.any_fields, st.sampled_from([MIN_EVENT_BYTES, CAP]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=s.examples(50), deadline=None)
 def test_encoding_accepts_any_fields(fields, cap):
     """For all fields an application could pass, the lines are valid JSON, bounded, and decode as one event."""
     lines_of(s.made(fields), cap)

@@ -112,7 +112,7 @@ def test_gathered_metadata_equals_that_by_hand(fields, metadata, others):
 
 
 @given(s.any_fields)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=s.examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_line_equals_that_of_the_sanitizer(monkeypatch, fields):
     """For all fields an application could pass, the line is that of the sanitizer, which the fast conversion replaces."""
 

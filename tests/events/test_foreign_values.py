@@ -1,5 +1,7 @@
 """Tests of `structlog_audit.events.foreign_values`: values of other libraries as parts of events."""
 
+import importlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,17 +32,19 @@ def test_headers_of_starlette_are_whole():
     assert plain(headers) == ({"accept": ["a", "b"], "host": "h"}, {})
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("module", ["multidict", "httpx"])
 def test_multi_value_mapping_of_a_client_is_whole(module):
     """The mappings of aiohttp (multidict) and httpx keep every value of a key."""
-    library = pytest.importorskip(module)
+    library = importlib.import_module(module)
     make = library.MultiDict if module == "multidict" else library.QueryParams
     assert plain(make([("tag", "a"), ("tag", "b"), ("page", "1")])) == ({"tag": ["a", "b"], "page": "1"}, {})
 
 
+@pytest.mark.system
 def test_multi_value_dictionaries_of_werkzeug_are_whole():
     """The dictionaries of werkzeug have a list for each key, combined ones too."""
-    structures = pytest.importorskip("werkzeug.datastructures")
+    structures = importlib.import_module("werkzeug.datastructures")
     values = structures.MultiDict([("tag", "a"), ("tag", "b")])
     assert plain(values) == ({"tag": ["a", "b"]}, {})
     assert plain(structures.CombinedMultiDict([values])) == ({"tag": ["a", "b"]}, {})
@@ -216,7 +220,7 @@ def test_object_with_one_attribute_of_a_proxy_is_itself(kind):
     assert unwrapped(value) is value
 
 
-@pytest.mark.parametrize("module", ["wrapt.proxies", "wrapt.wrappers"])
+@pytest.mark.parametrize("module", ["builtins", "wrapt.proxies", "wrapt.wrappers"])
 def test_proxy_of_any_version_of_wrapt_is_unwrapped(module):
     """The class is known by the name that each version gives it, also as a base."""
     proxy = type("ObjectProxy", (), {"__module__": module, "__wrapped__": "u1"})
@@ -239,9 +243,10 @@ def test_array_beyond_the_limit_is_no_list():
     assert unwrapped(large) is large
 
 
+@pytest.mark.system
 def test_proxy_without_an_object_is_marked():
     """A proxy outside of its request is a misfit, and the other members stay."""
-    local = pytest.importorskip("werkzeug.local")
+    local = importlib.import_module("werkzeug.local")
     unbound = local.Local()("user")
     payload = convert({"operation": "X", "user_id": unbound, "entry_ids": [unbound, "e1"]})
     assert (payload.user_id, payload.entry_ids) == (None, ["e1"])

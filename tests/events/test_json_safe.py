@@ -72,7 +72,7 @@ def test_hostile_value_becomes_plain(make):
 
 
 @given(st.recursive(s.hostile, lambda inner: st.lists(inner, max_size=3), max_leaves=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=s.examples(25), deadline=None)
 def test_hostile_values_in_containers_become_plain(tree):
     """For all trees of hostile values, the result is plain and within the limit of marks."""
 

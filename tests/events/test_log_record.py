@@ -362,7 +362,7 @@ def test_exception_field_may_have_any_type(value):
     s.hostile.filter(lambda make: make.__name__ != "dag_bomb") | s.unruly_texts.map(lambda text: lambda: text),
     st.dictionaries(s.unruly_texts, s.hostile, max_size=3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=s.examples(40), deadline=None)
 def test_any_record_gives_a_payload(make, extra):
     """For all messages and attributes, the record gives a payload."""
     attributes = {f"x{name}": value() for name, value in extra.items()}

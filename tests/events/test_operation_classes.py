@@ -73,6 +73,26 @@ PRODUCTS = {
         Decrypt repo.access git.clone git.push bind readme unreadable HeadObject
     """,
 }
+BUSINESS = {
+    "create": "employee.hire prescription_prescribed plugin.install student.enrol",
+    "read": "refund.list charge.view pay_run.read",
+    "update": """
+        invoice.pay invoice_paid PayInvoice RefundOrder order.refunded payment.charge card_charged claim.reimburse
+        account.deposit funds.withdrawn voucher.redeem fee.waived cheque.void order.cancelled order.fulfilled fund.transfer
+        appointment.reschedule shift_reassigned leave.extend seat.reserve newsletter.unsubscribe user.banned comment.hidden
+        contract.amend record.rectify user.anonymise AnonymizeUser note.redacted plan_upgraded article.publish
+        customer.merge order.archive order.restore document.finalize stock.adjust
+    """,
+    "delete": "pay_slip_delete hire_record.delete subscription_deleted confirm_delete unsubscribe.delete",
+    "export": "submit.export refunds.export",
+    "permission": "access.grant access.revoke user.impersonate",
+    "other": """
+        leave.approve leave.rejected terms.accept offer.declined booking.confirm user.invite invoice.remind claim.submitted
+        alert.acknowledge
+    """,
+    None: "order.ship ticket.close file.sign card.expired cart.clear report.generate payment.capture credit_score debit",
+}
+"""Names of business applications: the state of a thing that remains changes, or something is decided or handed over."""
 SENTENCES = {
     "create": ["Add user"],
     "update": ["Reset user password"],
@@ -93,6 +113,14 @@ def class_of(name):
 @pytest.mark.parametrize(("name", "expected"), NAMES)
 def test_name_of_a_product_has_its_class(name, expected):
     """The names that real products give to operations have the class of what they do, or none."""
+    assert class_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(name, expected) for expected, names in BUSINESS.items() for name in names.split()]
+)
+def test_name_of_a_business_operation_has_its_class(name, expected):
+    """Verbs of payments, shops, HR, health and data protection have the class of their effect, or none if they have several."""
     assert class_of(name) == expected
 
 

@@ -304,7 +304,7 @@ some_columns = st.sampled_from(
 
 
 @given(st.lists(stored_events, max_size=8), some_columns, st.sampled_from(["safe", "text", "raw"]))
-@settings(max_examples=400)
+@settings(max_examples=s.examples(150))
 def test_table_of_stored_events_is_that_of_the_events_one_by_one(stored, columns, cells):
     """For all events, columns and forms of cells, making many rows at once gives the rows that the csv module writes."""
     at_once = text_of(*stored, columns=columns, cells=cells)

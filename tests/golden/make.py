@@ -18,6 +18,9 @@ HERE = Path(__file__).parent
 BEGIN = dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC)
 DANGEROUS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 SIX = ["STORE", "RECALL", "FORGET", "COMPACT", "EXPORT", "IMPORT"]
+CLASSES = {"STORE": "create", "IMPORT": "create", "RECALL": "read", "COMPACT": "update", "EXPORT": "export",
+           **dict.fromkeys(["FORGET", "delete", "Delete"], "delete"), "login": "login",
+           "audit.verify": "other"}  # fmt: skip
 ALL_KINDS = [None, "intent", "gap", "checkpoint", "part", "trail"]
 
 LINES = []
@@ -144,6 +147,10 @@ def matches(event, filters):
             return False
     if event.get("kind") not in as_list(filters.get("kind")):
         return False
+    if "operation_class" in filters:
+        wanted = [name or "unclassified" for name in as_list(filters["operation_class"])]
+        if CLASSES.get(event["operation"], "unclassified") not in wanted:
+            return False
     if "operation" in filters:
         wanted = [name.upper() if name.upper() in SIX else name for name in as_list(filters["operation"])]
         if event["operation"] not in wanted:
@@ -190,6 +197,12 @@ QUERIES = [
     ({"operation": "forget"}, {}),
     ({"operation": "ünïcode.wörk"}, {}),
     ({"operation": "DELETE"}, {}),
+    ({"operation_class": "delete"}, {}),
+    ({"operation_class": ["login", "export"], "status": "SUCCESS"}, {"newest_first": False}),
+    ({"operation_class": "delete", "operation": ["FORGET", "STORE"], "user_id": ["ann", "bob"]}, {}),
+    ({"operation_class": None}, {}),
+    ({"operation_class": ["unclassified", "other"], "kind": ALL_KINDS}, {}),
+    ({"operation_class": []}, {}),
     ({"status": "PARTIAL"}, {}),
     ({"status": "FAILURE", "start_time": at(5), "end_time": at(25)}, {"newest_first": False}),
     ({"kind": "gap"}, {}),
@@ -232,15 +245,18 @@ QUERIES = [
     ({"min_duration_ms": 11, "max_duration_ms": 12, "user_id": "ann", "metadata": {"source": "api"}}, {}),
 ]  # fmt: skip
 
-COUNTS = [{}, {"kind": ALL_KINDS}, {"user_id": "bob"}, {"entry_ids": ["g0", "g1"]}, {"status": "SUCCESS"}]
+COUNTS = [{}, {"kind": ALL_KINDS}, {"user_id": "bob"}, {"entry_ids": ["g0", "g1"]}, {"status": "SUCCESS"},
+          {"operation_class": "delete"}]  # fmt: skip
 STATISTICS = [{}, {"user_id": "bob"}, {"user_id": None}, {"operation": "STORE"}, {"user_id": "nobody"},
-              {"start_time": at(20), "end_time": at(50)}, {"kind": "gap"}]  # fmt: skip
+              {"operation_class": ["delete", None]}, {"start_time": at(20), "end_time": at(50)}, {"kind": "gap"}]  # fmt: skip
 USERS = ["ann", "bob", ZOE, None, "nobody"]
 ERRORS = [
     ({"user": "ann"}, {}, "TypeError"),
     ({"operation": None}, {}, "TypeError"),
     ({"entry_ids": None}, {}, "TypeError"),
     ({"metadata": "api"}, {}, "TypeError"),
+    ({"operation_class": 1.5}, {}, "TypeError"),
+    ({"operation_class": "deletion"}, {}, "ValueError"),
     ({"status": "DONE"}, {}, "ValueError"),
     ({"kind": "note"}, {}, "ValueError"),
     ({"start_time": at(2), "end_time": at(1)}, {}, "ValueError"),

@@ -27,6 +27,7 @@ from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import COSIGNATURE, Policy
 from structlog_audit.integrity.standalone import verify_trail
 from structlog_audit.integrity.standalone.verify_trail import find_files
+from structlog_audit.integrity.tiles import export_tiles
 from structlog_audit.integrity.verified_lines import MOST_NAMED, VerifiedLines
 
 KEY = str(SIGNER.key)
@@ -217,6 +218,33 @@ def test_hint_is_not_needed(sealer):
     """Without ``segments``, the lines are found by their hashes."""
     (sealer.folder / "segments").unlink()
     assert read(sealer)[0] == all_lines(sealer)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A sealed trail of three short segments, and the place of its hint."""
+    made = make_trail(tmp_path_factory.mktemp("small"), SEGMENTS, 5)
+    return made, made.folder / "segments"
+
+
+@pytest.mark.parametrize("word", [0, 3, 4])
+@pytest.mark.parametrize("number", range(SEGMENTS))
+def test_flipped_bit_of_the_hint_is_ignored(small, tmp_path, number, word):
+    """With a wrong number, size or name of a segment, all lines are proved, alone or together, and exported as entries."""
+    sealer, hint = small
+    content = hint.read_bytes()
+    rows = [row.split(b" ") for row in content.splitlines()]
+    value = rows[number][word]
+    rows[number][word] = bytes([value[0] ^ 2]) + value[1:]
+    lines = all_lines(sealer)
+    ids = [json.loads(line)["event_id"] for line in lines[::7]]
+    try:
+        hint.write_bytes(b"".join(b" ".join(row) + b"\n" for row in rows))
+        assert read(sealer)[0] == lines
+        assert [proving.prove(sealer.trail, id).line for id in ids] == lines[::7]
+        assert export_tiles(sealer.trail, tmp_path / "tiles").left_out == 0
+    finally:
+        hint.write_bytes(content)
 
 
 @pytest.mark.parametrize("size", [3, 255, 256, 257, 511, 512, 1_000])

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit._validation import require_choice, require_integer
+from structlog_audit.events import operation_classes
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, OperationType
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import (
     ANY,
@@ -36,11 +38,14 @@ JSON = st.recursive(
 )
 OBJECTS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
 
+CLASS_OF = {"STORE": "create", "RECALL": "read", "delete": "delete", "frobnicate": "unclassified"}
+"""Operations with their classes."""
+
 EVENTS = st.builds(
     StoredEvent,
     event_id=st.sampled_from(["evt_1", "evt_2"]),
     timestamp=st.integers(-5, 5).map(lambda hours: NOON + dt.timedelta(hours=hours)),
-    operation=st.sampled_from(["STORE", "RECALL", "delete"]),
+    operation=st.sampled_from([*CLASS_OF]),
     user_id=st.sampled_from([None, "ann", "bob"]),
     session_id=st.sampled_from([None, "s1", "s2"]),
     entry_ids=st.lists(st.sampled_from(["e1", "e2", "e3"]), max_size=3),
@@ -67,7 +72,8 @@ FILTERS = st.fixed_dictionaries(
         "event_id": one_or_many(["evt_1", "evt_2", "evt_3"]),
         "user_id": one_or_many([None, "ann", "bob"]),
         "session_id": one_or_many([None, "s1", "s3"]),
-        "operation": one_or_many(["STORE", "RECALL", "delete"]),
+        "operation": one_or_many(["STORE", "RECALL", "delete", "frobnicate"]),
+        "operation_class": one_or_many([*CLASS_OF.values(), None]),
         "status": one_or_many(["SUCCESS", "FAILURE", "PARTIAL"]),
         "kind": one_or_many([None, "gap", "intent", "trail"]),
         "entry_ids": one_or_many(["e1", "e2", "e4"]),
@@ -99,6 +105,12 @@ def naive_match(event, filters):
             continue
         if getattr(event, name) not in (wanted if isinstance(wanted, list) else [wanted]):
             return False
+    if "operation_class" in filters:
+        wanted = (
+            filters["operation_class"] if isinstance(filters["operation_class"], list) else [filters["operation_class"]]
+        )
+        if CLASS_OF[event.operation] not in [name or "unclassified" for name in wanted]:
+            return False
     if "entry_ids" in filters:
         wanted = filters["entry_ids"] if isinstance(filters["entry_ids"], list) else [filters["entry_ids"]]
         if not set(wanted) & set(event.entry_ids):
@@ -123,7 +135,11 @@ def test_filter_of_a_list_selects_the_events_that_match(events, data):
     wanted = data.draw(
         st.sampled_from([{}, {"user_id": "ann"}, {"user_id": None, "operation": "STORE"}, {"kind": ["gap", None]}])
     )
-    more = data.draw(st.sampled_from([{}, {"start_time": NOON}, {"entry_ids": "e1"}, {"metadata": {"a": 1}}]))
+    more = data.draw(
+        st.sampled_from(
+            [{}, {"start_time": NOON}, {"entry_ids": "e1"}, {"metadata": {"a": 1}}, {"operation_class": "read"}]
+        )
+    )
     found = conditions(**wanted, **more)
     assert ListFilter(found)(events) == [event for event in events if found.matches(event)]
 
@@ -289,6 +305,12 @@ def test_only_conditions_that_match_every_application_event_are_ordinary():
         ({"user_id": [["ann"]]}, AuditTypeError, ["user_id", "list"]),
         ({"status": "DONE"}, AuditValueError, ["status='DONE'", "SUCCESS, FAILURE, PARTIAL"]),
         ({"kind": "note"}, AuditValueError, ["kind='note'", "intent, gap, checkpoint, part, trail"]),
+        (
+            {"operation_class": "deletion"},
+            AuditValueError,
+            ["operation_class='deletion'", "create, read", "unclassified"],
+        ),
+        ({"operation_class": ["read", 1.5]}, AuditTypeError, ["operation_class=1.5", "float"]),
         ({"start_time": "2025-01-15"}, AuditTypeError, ["start_time='2025-01-15'", "datetime"]),
         ({"end_time": dt.date(2025, 1, 15)}, AuditTypeError, ["end_time", "datetime"]),
         ({"end_time": 1.0}, AuditTypeError, ["end_time=1.0"]),
@@ -311,6 +333,15 @@ def test_invalid_filter_raises_an_error_that_names_it(filters, kind, words):
     assert isinstance(caught.value, TypeError if kind is AuditTypeError else ValueError)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_registered_operation_is_found_by_its_class(monkeypatch):
+    """The class is the one that the operation has when an event is compared: entries of the application count."""
+    found = conditions(operation_class="update")
+    event = StoredEvent("evt_1", NOON, "invoice.settle")
+    assert not found.matches(event)
+    monkeypatch.setattr(operation_classes, "_registered", OperationClasses({"settle": "update"}))
+    assert found.matches(event)
 
 
 def test_empty_range_matches_nothing():

@@ -167,6 +167,13 @@ def test_invalid_time_is_an_error(text):
     assert str(caught.value).startswith(f"since={text!r}: expected a time.")
 
 
+@pytest.mark.parametrize("text", ["someday", "moon"])
+def test_word_unlike_any_known_one_gets_the_forms(text):
+    """A word that is not near a known one is no mistyped one: the error lists what is accepted."""
+    with pytest.raises(AuditValueError, match="Use RFC 3339, a date"):
+        parse_time("until", text, NOW)
+
+
 def test_mistyped_word_gets_a_suggestion():
     """The error for a word close to a known one suggests that one."""
     with pytest.raises(AuditValueError, match="Did you mean 'yesterday'"):

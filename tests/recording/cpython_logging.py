@@ -36,8 +36,14 @@ SUBSTITUTES = {
 }
 """The classes of the tests, each with the names in `logging` that stand for a class of this library."""
 
-UNRELATED = {"HandlerTest.test_race"}
-"""Tests of other handlers that take seconds."""
+LEFT_OUT = {
+    # They test other handlers; the first takes seconds.
+    "HandlerTest.test_race",
+    "FileHandlerTest.test_emit_reopen_error",
+    # A named pipe is refused, as test_should_not_rollover shows; the test then waits a minute for its reader.
+    "RotatingFileHandlerTest.test_should_not_rollover_named_pipe",
+}
+"""The tests that do not run."""
 
 
 class Outcomes(unittest.TestResult):
@@ -94,7 +100,7 @@ def run(name):
 
     outcomes = Outcomes()
     for test in unittest.defaultTestLoader.loadTestsFromName(name, tests):
-        if ".".join(test.id().split(".")[-2:]) not in UNRELATED:
+        if ".".join(test.id().split(".")[-2:]) not in LEFT_OUT:
             test.run(outcomes)
     return outcomes.found
 

@@ -112,7 +112,8 @@ def test_users_of_a_month_are_those_of_the_summary(users, number):
     """Events without a user are those of no user, as in the key figures, also beside a user of the name anonymous."""
     events = [event(second, user_id=user) for second, user in enumerate(users)]
     ((_, _, ((_, _, shown, *_),), _),) = blocks_of("months", events)
-    assert (shown, str(compliance_report(Events(events)).to_dict()["summary"]["users"])) == (number, number)
+    found = compliance_report(Events(events)).to_dict()
+    assert (shown, str(found["summary"]["users"]), str(found["months"][0]["users"])) == (number, number, number)
 
 
 def test_list_of_deletions_says_how_many_failed_and_that_ids_repeat():
@@ -120,6 +121,17 @@ def test_list_of_deletions_says_how_many_failed_and_that_ids_repeat():
     events = [event(0, "FORGET", entry_ids=["e1"]), event(1, "FORGET", FAILURE, entry_ids=["e1"])]
     expected = "2 events, of which 1 failed, with 2 entry ids, repeated ones included."
     assert blocks_of("deletions", events)[0] == expected
+
+
+def test_key_figures_say_how_many_deletions_and_exports_failed():
+    """What failed deleted and exported nothing: the figures say so in every form; without failures they are plain numbers."""
+    events = [event(0, "FORGET"), event(1, "FORGET", FAILURE), event(2, "EXPORT")]
+    report = compliance_report(Events(events))
+    found = report.to_dict()
+    assert [(found[name]["total"], found[name]["failed"]) for name in ("deletions", "exports")] == [(2, 1), (1, 0)]
+    for text in (report.to_markdown(), report.to_html()):
+        assert "2, 1 failed" in text
+        assert "1, 0 failed" not in text
 
 
 # --- operations ---------------------------------------------------------------------------------------------------------

@@ -75,6 +75,15 @@ def test_day_on_which_the_clock_changes_has_its_hours(month, day, hours):
         assert set(totals.values()) == {24}
 
 
+def test_hour_repeated_in_part_has_one_beginning_after_the_change():
+    """Where the clock is set back to the beginning of an hour, all times after the change are in the hour from then on."""
+    zone = ZoneInfo("America/Indiana/Indianapolis")
+    change = at("1883-11-18T18:00:00+00:00")
+    before = change - dt.timedelta(minutes=15, seconds=22)
+    minutes = [change + number * dt.timedelta(minutes=1) for number in range(-15, 60)]
+    assert [floor(minute, "hour", zone) for minute in minutes] == [before] * 15 + [change] * 60
+
+
 def test_hour_that_occurs_twice_is_two_steps_with_their_offsets():
     """In an hourly chart, both hours from 02:00 to 03:00 are shown, told apart by their offsets."""
     start, end = at("2025-10-26T00:00+02:00"), at("2025-10-27T00:00+01:00")
@@ -231,6 +240,7 @@ def test_month_by_a_word_is_that_of_the_zone_now(word, month):
         ("Europe/Berln", "Did you mean 'Europe/Berlin'?"),
         ("berlin", "Did you mean 'Europe/Berlin'?"),
         ("New York", "Did you mean 'America/New_York'?"),
+        ("Mars", "such as 'Europe/Berlin'. The list is zoneinfo.available_timezones()"),
         ("Europe", "expected the name of a time zone"),
         ("", "expected the name of a time zone"),
         ("../UTC", "expected the name of a time zone"),

@@ -121,16 +121,22 @@ class SealCopy(msgspec.Struct, frozen=True, kw_only=True):
         size: The number of lines that its checkpoint covers.
         root: The root of their tree, in Base64.
         path: The file in the archive that lists all others; see `structlog_audit.archive.seal_copies`.
+        sha256: The digest of that file.
     """
 
     trail: str
     size: int
     root: str
     path: str
+    sha256: str
 
 
 class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """The author of a commit and its operation. *id* is unique, so that a writer recognizes its commit after a lost answer."""
+    """The author of a commit and its operation.
+
+    *id* is unique, so that a writer recognizes its commit after a lost answer. *sha256* is the digest of the commit before it
+    and of this one without this member.
+    """
 
     timestamp: int = 0
     operation: str = ""
@@ -138,6 +144,7 @@ class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tru
     id: str = ""
     audit: Coverage | None = None
     seal: SealCopy | None = None
+    sha256: str = ""
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -196,8 +203,8 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """A line of a commit, or a row of a checkpoint: one member is given.
 
-    The last three members are those of a checkpoint: what it covers of a segment, a data file in a form that is fast to read,
-    and the copy of a seal.
+    The last four members are those of a checkpoint: what it covers of a segment, a data file in a form that is fast to read,
+    the copy of a seal, and the digest of its last commit.
     """
 
     commit_info: CommitInfo | None = None
@@ -209,6 +216,7 @@ class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, g
     covered: list[Coverage] | None = None
     file: DataFile | None = None
     seal: SealCopy | None = None
+    digest: str | None = None
 
 
 class _Stats(msgspec.Struct, rename="camel"):

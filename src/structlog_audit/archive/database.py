@@ -218,9 +218,17 @@ def file_digest(file: str | BinaryIO) -> str:
 
 
 def write_parquet(
-    connection: duckdb.DuckDBPyConnection, source: str, selected: str, target: str, parameters: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    selected: str,
+    target: str,
+    parameters: Mapping[str, Any],
+    *,
+    outcome: str = "nothing was committed",
 ) -> None:
     """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
+
+    *outcome* is the end of the message of an error: what that means for the archive.
 
     Raises:
         AuditReadError: A file of *source* may not be read.
@@ -236,4 +244,4 @@ def write_parquet(
         connection.execute(sql, dict(parameters))
     except duckdb.Error as error:
         require_readable(error)
-        raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error
+        raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; {outcome}") from error

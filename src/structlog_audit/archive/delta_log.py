@@ -1,10 +1,11 @@
 """The log of an archive: which data files it has, and how much of each segment is in them.
 
 **Guarantees.** A commit is one JSON file that is created exclusively: it happens at most once, and whole. `DeltaLog.commit`
-builds its actions from the newest state, and again if another writer was first. Commits are never deleted or changed.
+builds its actions from the newest state, and again if another writer was first. Commits are never deleted or changed, and
+each has a digest of itself and of the commit before it.
 
-**Failure handling.** A missing commit, a half-written one, a table of another program and a newer format are errors that
-say what to do. A checkpoint is only an abbreviation: if it cannot be read, the commits are.
+**Failure handling.** A missing commit, a changed one, a table of another program and a newer format are errors that say what
+to do. A checkpoint is only an abbreviation: unless it has its digest, the commits are read.
 
 **Performance.** Every `CHECKPOINT_INTERVAL` commits a Parquet checkpoint folds the log. Opening reads the last one and the
 commits after it, `PROBED` at a time, and never lists the folder.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import hashlib
 import os
 import secrets
 import tempfile
@@ -41,7 +43,7 @@ from structlog_audit.archive.actions import (
     data_file_of,
     milliseconds,
 )
-from structlog_audit.archive.database import json_lines, parquet, write_parquet
+from structlog_audit.archive.database import file_digest, json_lines, parquet, write_parquet
 from structlog_audit.archive.storage import Storage
 from structlog_audit.exceptions import AuditReadError
 
@@ -59,6 +61,7 @@ KEPT_TOMBSTONES = dt.timedelta(days=7)
 """How long a checkpoint names a removed file, as other Delta writers do by default."""
 
 _LAST_CHECKPOINT = f"{LOG_FOLDER}/_last_checkpoint"
+_DIGEST_KEY = "audit.sha256"
 
 _CHECKPOINT_COLUMNS = """{
     txn: 'STRUCT("appId" VARCHAR, "version" BIGINT, "lastUpdated" BIGINT)',
@@ -77,7 +80,8 @@ _decode_lines = msgspec.json.Decoder(Action).decode_lines
 
 class _LastCheckpoint(msgspec.Struct):
     version: int
-    size: int = 0
+    size: int
+    tags: dict[str, str]
 
 
 _decode_last_checkpoint = msgspec.json.Decoder(_LastCheckpoint).decode
@@ -89,6 +93,8 @@ class Snapshot:
     def __init__(self) -> None:
         self.version = -1
         """The number of the last commit; -1 for an archive that does not exist yet."""
+        self.digest = ""
+        """The digest of the last commit."""
         self.metadata: MetaData | None = None
         self.files: dict[str, DataFile] = {}
         """The data files by path."""
@@ -165,8 +171,7 @@ class Snapshot:
 
     def apply(self, actions: Iterable[Action], where: str) -> None:
         """Apply the actions of one commit, or of a checkpoint."""
-        # The configuration says first whose table it is.
-        for action in sorted(actions, key=lambda action: action.meta_data is None):
+        for action in actions:
             if action.file is not None:
                 self.files[action.file.path] = action.file
             elif action.add is not None:
@@ -180,11 +185,9 @@ class Snapshot:
                     self._cover(action.commit_info.audit)
                 self._take_seal(action.commit_info.seal)
             elif action.meta_data is not None:
-                _check_format(action.meta_data, where)
                 self.metadata = action.meta_data
-            elif action.protocol is not None:
-                _check_protocol(action.protocol, where)
             self._take_seal(action.seal)
+            self.digest = action.digest or self.digest
             for coverage in action.covered or ():
                 self._cover(coverage)
 
@@ -201,9 +204,8 @@ class Snapshot:
 
     def actions(self, now: dt.datetime) -> Iterator[tuple[Action, Action]]:
         """Yield the actions that make this state from nothing, for Delta and for this library."""
-        protocol = Action(protocol=Protocol())
         metadata = Action(meta_data=self.metadata)
-        yield protocol, protocol
+        yield Action(protocol=Protocol()), Action(protocol=Protocol(), digest=self.digest)
         yield metadata, metadata
 
         for segment, ranges in self.segments.items():
@@ -236,14 +238,17 @@ class DeltaLog:
         self._connect = connect
         self._commit_ids: dict[int, str] = {}
 
-    def update(self) -> Snapshot:
+    def update(self, *, is_folded: bool = True) -> Snapshot:
         """Read the commits since the last call, and return the state after them.
+
+        Args:
+            is_folded: Whether the first call begins with the last checkpoint.
 
         Raises:
             AuditReadError: The log is damaged, of another program, or of a newer version.
             OSError: The system or the store refuses access.
         """
-        if self.snapshot.version < 0:
+        if self.snapshot.version < 0 and is_folded:
             self._read_checkpoint()
 
         while True:
@@ -311,8 +316,9 @@ class DeltaLog:
             given = next((action.commit_info for action in actions if action.commit_info is not None), None)
             if given is not None:
                 info.audit, info.seal = given.audit, given.seal
-            lines = [Action(commit_info=info), *(action for action in actions if action.commit_info is None)]
-            data = b"".join(_encode(action) + b"\n" for action in lines)
+            others = [action for action in actions if action.commit_info is None]
+            info.sha256 = _digest_after(self.snapshot.digest, _encode_lines([Action(commit_info=info), *others]))
+            data = _encode_lines([Action(commit_info=info), *others])
 
             try:
                 self.storage.create(_commit_path(version), data)
@@ -347,10 +353,12 @@ class DeltaLog:
                     count += 1
 
             source = json_lines(rows, _CHECKPOINT_COLUMNS, longest)
-            write_parquet(self._connect(), source, "*", target, {})
+            outcome = "all commits are complete, only the checkpoint that folds them is missing"
+            write_parquet(self._connect(), source, "*", target, {}, outcome=outcome)
+            tags = {_DIGEST_KEY: file_digest(target)}
             self.storage.upload(target, path)
 
-        self.storage.replace(_LAST_CHECKPOINT, _encode({"version": self.snapshot.version, "size": count}))
+        self.storage.replace(_LAST_CHECKPOINT, _encode(_LastCheckpoint(self.snapshot.version, count, tags)))
 
     def _read_checkpoint(self) -> None:
         """Begin with the last checkpoint; with nothing if it is missing or unreadable."""
@@ -359,19 +367,22 @@ class DeltaLog:
             return
 
         try:
-            version = _decode_last_checkpoint(content).version
+            last = _decode_last_checkpoint(content)
         except (msgspec.MsgspecError, ValueError):
             return
 
+        version = last.version
         path = _checkpoint_path(version)
         data = self.storage.read_existing([path])[0]
-        if data is None:
+        if data is None or hashlib.sha256(data).hexdigest() != last.tags.get(_DIGEST_KEY):
             return
 
         actions = self._actions_in_checkpoint(data)
         if actions is not None:
             snapshot = Snapshot()
-            snapshot.apply(actions, self.storage.location(path))
+            where = self.storage.location(path)
+            _check_table(actions, where)
+            snapshot.apply(actions, where)
             snapshot.version = version
             self.snapshot = snapshot
 
@@ -404,12 +415,24 @@ class DeltaLog:
         if self.snapshot.version < 0 and not any(action.meta_data for action in actions):
             raise self._damaged(path, "the first commit of a table")
 
-        self.snapshot.apply(actions, self.storage.location(path))
-        self.snapshot.version += 1
+        where = self.storage.location(path)
+        _check_table(actions, where)
+        info = actions[0].commit_info
+        if info is None or not info.sha256:
+            raise AuditReadError(
+                f"{where}: expected a commit of structlog-audit, got one without a digest, of another program or damaged: "
+                "copy this file again from where the archive was copied, or restore the table to the version before it"
+            )
 
-        for action in actions:
-            if action.commit_info is not None:
-                self._commit_ids[self.snapshot.version] = action.commit_info.id
+        plain = data.replace(b',"sha256":"%b"' % info.sha256.encode(), b"", 1)
+        digest = _digest_after(self.snapshot.digest, plain)
+        if digest != info.sha256:
+            raise self._damaged(path, f"the commit {info.sha256}, got changed data, or a commit of another archive")
+
+        self.snapshot.apply(actions, where)
+        self.snapshot.version += 1
+        self.snapshot.digest = digest
+        self._commit_ids[self.snapshot.version] = info.id
 
     def _damaged(self, path: str, expected: str) -> AuditReadError:
         where = self.storage.location(path)
@@ -419,6 +442,24 @@ class DeltaLog:
 def seal_txn(seal: SealCopy, now: dt.datetime) -> Txn:
     """Return the mark that the table has the lines of *seal*."""
     return Txn(f"seal/{seal.trail}", seal.size, milliseconds(now))
+
+
+def _encode_lines(actions: Iterable[Action]) -> bytes:
+    return b"".join(_encode(action) + b"\n" for action in actions)
+
+
+def _digest_after(previous: str, data: bytes) -> str:
+    """Return the digest of a commit with *data*, which has no digest, after one with the digest *previous*."""
+    return hashlib.sha256(previous.encode() + data).hexdigest()
+
+
+def _check_table(actions: Iterable[Action], where: str) -> None:
+    """Raise `AuditReadError` unless the table that *actions* describe is one of this library and version."""
+    for action in actions:
+        if action.meta_data is not None:
+            _check_format(action.meta_data, where)
+        if action.protocol is not None:
+            _check_protocol(action.protocol, where)
 
 
 def _check_format(metadata: MetaData, where: str) -> None:

@@ -4,7 +4,7 @@
 `structlog_audit.query.filters.Conditions.matches` decides. Equal answers therefore do not depend on how an engine compares
 JSON. Values are bound as parameters, never written into the SQL.
 
-Regular expressions are never translated: those of RE2 and Java differ from Python's.
+Regular expressions are never translated: those of RE2 and Java differ from Python's. Nor are classes of operations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from structlog_audit.archive.field_sql import (
     pair_of,
 )
 from structlog_audit.archive.promotion import Path, json_place
-from structlog_audit.query.field_tests import FieldConditions, text_of
+from structlog_audit.query.field_tests import FieldConditions, FieldTest, text_of
 from structlog_audit.query.filters import Conditions, microseconds
 
 SCALE = 2**73
@@ -64,6 +64,7 @@ class Dialect(NamedTuple):
     length: str
     contains: str
     items: str
+    starts_with: str
     one_of: str
     list_of: Callable[[Sequence[str]], object]
     is_text: str
@@ -127,6 +128,7 @@ DUCKDB = Dialect(
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     items="unnest({column})",
+    starts_with="starts_with({column}, {value})",
     # A list of many values takes three times as long.
     one_of="{column} IN (SELECT unnest({value}))",
     list_of=list,
@@ -185,6 +187,7 @@ SPARK = Dialect(
     length="CASE WHEN {column} IS NOT NULL THEN size({column}) END",
     contains="array_contains({column}, {value})",
     items="explode({column})",
+    starts_with="startswith({column}, {value})",
     # One parameter, since PySpark takes a millisecond for each, and for each item of a list.
     one_of="{column} IN (SELECT explode(from_json({value}, 'ARRAY<STRING>')))",
     list_of=text_of,
@@ -220,20 +223,20 @@ class Writer:
     """Collects the fragments of one query."""
 
     def __init__(
-        self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str, reads_json: bool
+        self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, table: str, reads_json: bool
     ) -> None:
         self.dialect = dialect
         self.promoted = promoted
         self.distinct = distinct
         self.reads_json = reads_json
-        self._prefix = prefix
+        self.table = table
         self.fragments: list[str] = []
         self.parameters: dict[str, Any] = {}
         self.is_exact = True
 
     def bind(self, value: Any) -> str:
         """Return the SQL of a parameter with this value."""
-        name = f"{self._prefix}p{len(self.parameters)}"
+        name = f"{self.table}p{len(self.parameters)}"
         self.parameters[name] = value
 
         return self.dialect.parameter.format(name=name)
@@ -264,7 +267,7 @@ def where(
     dialect: Dialect,
     promoted: Mapping[Path, str],
     distinct: Distinct,
-    prefix: str = "",
+    table: str = "",
     *,
     reads_json: bool = True,
 ) -> Where:
@@ -274,11 +277,11 @@ def where(
         conditions: The conditions of a query.
         dialect: The fragments of the engine.
         promoted: The columns of the data files that hold a member of the metadata, by its path.
-        distinct: Returns the values that a regular expression is searched in.
-        prefix: The beginning of the names of parameters, so that several conditions fit into one query.
+        distinct: Returns the values that Python compares with a regular expression or a class.
+        table: The name of the table, with which the names of parameters begin: several conditions fit into one query.
         reads_json: Whether the engine can parse the metadata of every row.
     """
-    writer = Writer(dialect, promoted, distinct, prefix, reads_json)
+    writer = Writer(dialect, promoted, distinct, table, reads_json)
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
 
@@ -298,6 +301,8 @@ def where(
         _add_members(writer, (), conditions.metadata)
 
     tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+    if conditions.operation_class is not None:
+        tests = (FieldTest("operation", (conditions.operation_class,)), *tests)
 
     return writer.where([pair_of(writer, test) for test in tests])
 

@@ -8,6 +8,7 @@ the time after its last row.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,15 +18,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from structlog_audit.archive.actions import Coverage
-from structlog_audit.archive.archived_bytes import archived_bytes, decode_gaps
+from structlog_audit.archive.archived_bytes import archived_bytes
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import LiveTrail
 from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.segment_content import gaps_of, is_pruned
 from structlog_audit.archive.sql_engine import SQLEngine
 from structlog_audit.archive.storage import Storage
 from structlog_audit.events.event_id import parse_event_id
+from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.evidence import Collector, NumberedLine, TrailEvidence, read_segment
 from structlog_audit.trail.reading.line_blocks import LineBlock
@@ -197,7 +200,7 @@ class _Reading:
             self._begin_range(number)
 
             if coverage.quarantine is not None:
-                self._add_bytes(coverage, coverage.quarantine)
+                self._add_bytes(coverage)
             elif not self._add_runs(coverage):
                 self._add_lines([number])
 
@@ -276,9 +279,13 @@ class _Reading:
         if batch:
             self._collector.add_lines(batch)
 
-    def _add_bytes(self, coverage: Coverage, quarantine: str) -> None:
-        """Add a range with lines that are not events: all of its bytes, as they were in the segment."""
-        gaps = decode_gaps(self._part.storage.read(quarantine))
+    def _add_bytes(self, coverage: Coverage) -> None:
+        """Add a range with lines that are not events: all of its bytes, as they were in the segment.
+
+        Raises:
+            AuditReadError: They are not those that were archived.
+        """
+        gaps = gaps_of(self._part.storage, coverage)
         snapshot, storage = self._part.snapshot, self._part.storage
         files = (file for file in snapshot.files.values() if file.trail == self._trail)
         locations = [storage.location(file.path) for file in files]
@@ -287,8 +294,10 @@ class _Reading:
         self._collector.remember(list(before.values()))
 
         rest = b""
+        digest = hashlib.sha256()
 
         for data in archived_bytes(database, locations, coverage, gaps):
+            digest.update(data)
             rest += data
             if len(rest) >= _BLOCK_BYTES:
                 stop = rest.rfind(b"\n") + 1
@@ -296,6 +305,12 @@ class _Reading:
                 rest = rest[stop:]
 
         self._add_block(rest if rest.endswith(b"\n") or not rest else rest + b"\n")
+
+        if digest.hexdigest() != coverage.sha256 and not is_pruned([coverage], snapshot):
+            raise AuditReadError(
+                f"{storage.root}: bytes {coverage.start} to {coverage.stop} of {coverage.name} are damaged; "
+                "structlog-audit archive verify shows all damage"
+            )
 
     def _add_block(self, data: bytes) -> None:
         if data:

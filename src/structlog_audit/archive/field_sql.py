@@ -1,8 +1,8 @@
 """Tests of fields (`structlog_audit.query.field_tests`) as SQL: which rows certainly pass, and about which Python decides.
 
-**Guarantees.** A row of neither sort does not pass, and the two sorts have no row in common. A regular expression is never
-translated: Python searches the distinct values, and those found become a list. Where there are too many, and where a path of
-the metadata leads through lists or keys with dots, Python decides.
+**Guarantees.** A row of neither sort does not pass, and the two sorts have no row in common. Neither a regular expression nor a
+class is translated: Python searches the distinct values, and those found become a list. Where there are too many, and where a
+path of the metadata leads through lists or keys with dots, Python decides.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from structlog_audit.query.field_tests import (
     Bound,
     EqualTo,
     FieldTest,
+    Includes,
     Matcher,
     Number,
     OneOf,
     Pattern,
+    StartsWith,
     text_of,
 )
+from structlog_audit.query.filters import OfClass
 
 if TYPE_CHECKING:
     from structlog_audit.archive.dialects import Writer
@@ -142,9 +145,18 @@ def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
 
         return Pair(any_of([one_of(writer, column, texts), is_null]))
 
-    if isinstance(matcher, Pattern):
+    if isinstance(matcher, OfClass) and not matcher.wanted:
+        return Pair(FALSE)
+
+    if isinstance(matcher, (Pattern, OfClass)):
         found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
         return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(one_of(writer, column, found))
+
+    if isinstance(matcher, StartsWith):
+        return Pair(_starts_with(writer, column, matcher))
+
+    if isinstance(matcher, Includes):
+        return Pair(f"contains({column}, {writer.bind(matcher.text)})")
 
     operator, value = _comparison(matcher)
 
@@ -159,12 +171,12 @@ def _comparison(matcher: EqualTo | Number | Bound) -> tuple[str, Any]:
     return "=", matcher.number if isinstance(matcher, Number) else matcher.text
 
 
-def _found(pattern: Pattern, values: Sequence[str] | None) -> list[str] | None:
-    """Return those of *values* in which *pattern* is found; None if they are not known."""
+def _found(matcher: Pattern | OfClass, values: Sequence[str] | None) -> list[str] | None:
+    """Return those of *values* that *matcher* matches; None if they are not known."""
     if values is None:
         return None
 
-    return sorted(value for value in values if pattern.matches([value]))
+    return sorted(value for value in values if matcher.matches([value]))
 
 
 def is_storable(text: str) -> bool:
@@ -198,6 +210,31 @@ def has_entry_id(writer: Writer, item: str) -> str:
     return writer.dialect.contains.format(column="entry_ids", value=writer.bind(item))
 
 
+def _starts_with(writer: Writer, expression: str, matcher: StartsWith) -> str:
+    """Return the condition that *expression* is a text that *matcher* matches."""
+
+    def starts_with(texts: Iterable[str]) -> Iterator[str]:
+        for text in filter(is_storable, texts):
+            yield writer.dialect.starts_with.format(column=expression, value=writer.bind(text))
+
+    return all_of([any_of(starts_with(matcher.beginnings)), none_of(starts_with(matcher.others))])
+
+
+def _has_item(writer: Writer, condition: str) -> str:
+    """Return the condition that *condition* holds for one of the entry ids, which is ``item``."""
+    items = writer.dialect.items.format(column="entry_ids")
+    of_rows = f"SELECT trail, n, {items} AS item FROM {{{writer.table}}}"
+
+    return f"(trail, n) IN (SELECT trail, n FROM ({of_rows}) WHERE {condition})"
+
+
+def _has_any_entry_id(writer: Writer, items: Sequence[str]) -> str:
+    if len(items) > _MOST_ITEMS:
+        return _has_item(writer, one_of(writer, "item", items))
+
+    return any_of(has_entry_id(writer, item) for item in items)
+
+
 def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
     if isinstance(matcher, EqualTo):
         return Pair(has_entry_id(writer, matcher.text))
@@ -206,15 +243,19 @@ def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
         # A list of empty texts counts, too.
         return Pair("entry_ids IS NULL", has_entry_id(writer, ""))
 
+    if isinstance(matcher, OneOf):
+        return Pair(_has_any_entry_id(writer, sorted(text for text in matcher.texts if text is not None)))
+
+    if isinstance(matcher, StartsWith):
+        return Pair(_has_item(writer, _starts_with(writer, "item", matcher)))
+
     if not isinstance(matcher, Pattern):
         return _UNDECIDED
 
     items = writer.dialect.items.format(column="entry_ids")
     found = _found(matcher, writer.distinct(items, TRUE, {}))
-    if found is None or len(found) > _MOST_ITEMS:
-        return Pair(FALSE, "entry_ids IS NOT NULL")
 
-    return Pair(any_of(has_entry_id(writer, item) for item in found))
+    return Pair(FALSE, "entry_ids IS NOT NULL") if found is None else Pair(_has_any_entry_id(writer, found))
 
 
 class _Member:
@@ -315,6 +356,11 @@ def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
         within = f"abs({number}) < {MOST_EXACT} AND {number} {operator} {writer.bind(bound)}"
 
         return Pair(within, any_of([doubtful, f"abs({number}) >= {MOST_EXACT}"]))
+
+    if isinstance(matcher, StartsWith):
+        text, is_text = member.sql(dialect.text_at), member.sql(dialect.is_string)
+        is_other = member.unless_promoted(member.sql(dialect.is_other))
+        return Pair(all_of([_starts_with(writer, text, matcher), is_text]), is_other)
 
     return _pattern(writer, member, matcher) if isinstance(matcher, Pattern) else _UNDECIDED
 

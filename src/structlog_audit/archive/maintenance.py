@@ -19,7 +19,7 @@ import msgspec
 from structlog_audit._durations import parse_duration
 from structlog_audit.archive.actions import PRUNED_KEY, Action, CommitInfo, DataFile, Remove, milliseconds
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER
-from structlog_audit.archive.database import Database, file_digest, parquet, write_parquet
+from structlog_audit.archive.database import Database, file_digest, identifier, parquet, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import pointer, promoted_columns
@@ -163,7 +163,7 @@ def _mergeable(snapshot: Snapshot) -> list[list[DataFile]]:
 def _merge(log: DeltaLog, database: Database, files: Sequence[DataFile], now: dt.datetime) -> bool:
     """Replace *files* by one; False if another program replaced one of them first."""
     storage = log.storage
-    names = [name for name, _ in COLUMNS] + sorted(files[0].promoted)
+    names = [name for name, _ in COLUMNS] + [identifier(name) for name in sorted(files[0].promoted)]
     columns = ", ".join(names)
     source = parquet(storage.location(file.path) for file in files)
     first = files[0]

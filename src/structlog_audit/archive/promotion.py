@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from structlog_audit.archive.actions import PROMOTED_KEY
-from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 
 Path = tuple[str, ...]
 """The keys that lead to a member of the metadata."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII).fullmatch
 
+_COLUMN = re.compile(r"md_[a-z0-9_]+", re.ASCII).fullmatch
 _decode = msgspec.json.Decoder(dict[str, Path]).decode
 
 
@@ -57,9 +58,23 @@ def json_place(path: Iterable[str]) -> str:
 
 
 def promoted_columns(configuration: Mapping[str, str]) -> dict[str, Path]:
-    """Return the promoted columns of an archive and the members they hold."""
-    text = configuration.get(PROMOTED_KEY)
-    return {} if text is None else _decode(text)
+    """Return the promoted columns of an archive and the members they hold.
+
+    Raises:
+        AuditReadError: They are not as `with_columns` names them. Nothing else gets into SQL.
+    """
+    text = configuration.get(PROMOTED_KEY, "{}")
+    try:
+        columns = _decode(text)
+    except msgspec.MsgspecError as error:
+        raise AuditReadError(
+            f"{PROMOTED_KEY}={text!r}: expected the promoted columns of the archive: {error}"
+        ) from error
+
+    for name in columns:
+        if not _COLUMN(name):
+            raise AuditReadError(f"{PROMOTED_KEY}: expected names such as md_tenant, got {name!r}")
+    return columns
 
 
 def with_columns(known: Mapping[str, Path], paths: Iterable[Path]) -> dict[str, Path]:

@@ -42,6 +42,12 @@ from structlog_audit.integrity.standalone.verify_trail import (
 from structlog_audit.integrity.verified_lines import VerifiedLines
 from structlog_audit.query.seal_verdict import SealVerdict
 
+_IS_FOREIGN = "trail IS DISTINCT FROM $trail OR n IS NULL OR n < 0 OR n >= $stop"
+_IS_OUTSIDE = """NOT coalesce(n BETWEEN $numbers0 AND $numbers1 AND us BETWEEN $times0 AND $times1
+    AND us + late_us BETWEEN $order0 AND $order1 AND event_id BETWEEN $ids0 AND $ids1
+    AND strftime(make_timestamp(us), '%Y-%m-%d') = $date, true)"""
+_BOUNDS = ("numbers", "times", "order", "ids")
+
 
 def verify_archived(
     archive: str | os.PathLike[str],
@@ -121,15 +127,22 @@ def _reports(
     found = sealed_trails(log)
 
     for sealed in found:
-        if sealed.error:
+        if not sealed.copied.files:
             yield _single(f"{root} {sealed.copy.trail}", "UNREADABLE", sealed.error)
             continue
 
-        with opened_trail(sealed, log, database) as trail, states.file_of(sealed.origin) as own_state:
-            yield judge(trail, own_state)
+        # What a changed copy still says is judged as well.
+        readable = sealed._replace(error="")
+        with opened_trail(readable, log, database) as trail, states.file_of(sealed.origin) as own_state:
+            report = judge(trail, own_state)
 
-    for message in _foreign_rows(log, database):
-        yield _single(root, "INSERTED", message)
+        if sealed.error:
+            report.findings.append(Finding("BAD_SEAL", f"{sealed.copy.path}: {sealed.error}"))
+            report.counts["BAD_SEAL"] = report.counts.get("BAD_SEAL", 0) + 1
+        yield report
+
+    for code, message in _misplaced_rows(log, database):
+        yield _single(root, code, message)
 
     for name in _unsealed_trails(log, found):
         message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
@@ -141,21 +154,28 @@ def _reports(
         yield _single(root, "ROLLED_BACK", message)
 
 
-def _foreign_rows(log: DeltaLog, database: Database) -> Iterator[str]:
-    """Yield a message for each data file with rows that queries find, and that belong to no archived segment."""
+def _misplaced_rows(log: DeltaLog, database: Database) -> Iterator[tuple[str, str]]:
+    """Yield a code and a message for each data file with rows for which the log has no place.
+
+    Queries find those that belong to no archived segment, and may not find those outside of the bounds of their file.
+    """
     for file in log.snapshot.files.values():
         location = log.storage.location(file.path)
         sql = (
-            f"SELECT count(*) FROM {parquet([location])} "
-            "WHERE trail IS DISTINCT FROM $trail OR n IS NULL OR n < 0 OR n >= $stop"
+            f"SELECT count(*) FILTER ({_IS_FOREIGN}), count(*) FILTER ({_IS_OUTSIDE} AND NOT ({_IS_FOREIGN})) "
+            f"FROM (SELECT *, epoch_us(timestamp) AS us FROM {parquet([location])})"
         )
-        parameters = {"trail": file.trail, "stop": log.snapshot.next_number(file.trail)}
+        bounds = {f"{name}{end}": value for name in _BOUNDS for end, value in enumerate(getattr(file, name))}
+        stop = log.snapshot.next_number(file.trail)
 
         # A file that cannot be read is found by its lines.
         with suppress(AuditReadError, OSError):
-            ((count,),) = database.rows(sql, parameters)
-            if count:
-                yield f"{file.path} has rows that belong to no archived segment: {count}"
+            ((foreign, outside),) = database.rows(sql, {"trail": file.trail, "stop": stop, "date": file.date, **bounds})
+            if foreign:
+                yield "INSERTED", f"{file.path} has rows that belong to no archived segment: {foreign}"
+            if outside:
+                message = f"{file.path} has rows that queries may not find, as the log states other bounds: {outside}"
+                yield "CHANGED", message
 
 
 def _single(trail: str, code: str, message: str) -> Report:

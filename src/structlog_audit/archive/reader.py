@@ -18,11 +18,12 @@ import datetime as dt
 import heapq
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
@@ -38,17 +39,20 @@ from structlog_audit.archive.several import disjoint, joined
 from structlog_audit.archive.sql_counts import Counts, Places, SQLCounts
 from structlog_audit.archive.sql_engine import Found, Place, SQLDatabase, SQLEngine, UndecidedError
 from structlog_audit.archive.user_totals import statistics_by_user, users_by_month
-from structlog_audit.events.codec import StoredEvent, decode
+from structlog_audit.events.codec import StoredEvent, decode, to_json
 from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
-from structlog_audit.query.absent_values import warn_of_pseudonyms
+from structlog_audit.query.absent_values import EXPLAINED, absent_of_counted, warn_of_pseudonyms
 from structlog_audit.query.activity import Activity, CountedEvents, count_unknown_status
 from structlog_audit.query.completeness import Completeness, Doubt, Reason, Source
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
+from structlog_audit.query.field_tests import AnyTest, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary
 from structlog_audit.redaction.vault import SubjectVault
+from structlog_audit.reports.period import floor
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
 from structlog_audit.trail.reading.judgement import judge_evidence
@@ -268,7 +272,7 @@ class ArchiveReader(EventSource):
         return {**self._statistics(conditions), "unknown_status": count_unknown_status(self.select, conditions)}
 
     @contextmanager
-    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+    def _counted_events(self, conditions: Conditions, zone: dt.tzinfo = dt.UTC) -> Iterator[CountedEvents | None]:
         with self._view() as view:
 
             def select(
@@ -277,7 +281,22 @@ class ArchiveReader(EventSource):
                 found = view.select(self._with_tokens(conditions), newest_first=newest_first, at_most=at_most)
                 return (placed.event for placed in found)
 
-            yield CountedEvents(_decided(view.activity, self._with_tokens(conditions)), select)
+            yield CountedEvents(_decided(partial(view.activity, zone), self._with_tokens(conditions)), select)
+
+    def _narrowed(self, conditions: Conditions, *tests: FieldTest) -> Conditions:
+        return FieldConditions.of(conditions, AnyTest(tests))
+
+    def _absent_values(
+        self, conditions: Conditions, wanted: Mapping[str, Iterable[str]], classes: OperationClasses | None = None
+    ) -> list[str]:
+        # The values of the metadata are not counted in SQL.
+        if not all(name in EXPLAINED for name in wanted):
+            return super()._absent_values(conditions, wanted, classes)
+
+        with self._view() as view:
+            columns = {name: "operation" if name == "operation_class" else name for name in wanted}
+            counted = {name: view.values(column, self._with_tokens(conditions)) for name, column in columns.items()}
+            return absent_of_counted(counted, wanted, classes)
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -347,14 +366,14 @@ class ArchiveReader(EventSource):
 
     def _existing_and(self, coming: Iterator[StoredEvent], conditions: Conditions) -> Iterator[StoredEvent]:
         # Following has begun, so no event is missed in between; some are seen twice.
-        known: deque[str] = deque(maxlen=_REMEMBERED)
+        known: deque[int] = deque(maxlen=_REMEMBERED)
 
         for event in self.select(conditions, newest_first=False):
-            known.append(event.event_id)
+            known.append(_content(event))
             yield event
 
         is_known = frozenset(known).__contains__
-        yield from (event for event in coming if not is_known(event.event_id))
+        yield from (event for event in coming if not is_known(_content(event)))
 
 
 class _View:
@@ -585,22 +604,35 @@ class _View:
         """Return the statistics of each user among the matching events."""
         return statistics_by_user(self._counts(conditions), self._others(conditions), self._places)
 
-    def activity(self, conditions: Conditions) -> Activity:
-        """Return the counts of the matching events for a report."""
+    def activity(self, zone: dt.tzinfo, conditions: Conditions) -> Activity:
+        """Return the counts of the matching events for a report, by the hours and months of *zone*."""
         archived = self._counts(conditions)
         activity = Activity()
 
         for counts in archived:
-            counts.add_outcomes_to(activity)
+            counts.add_outcomes_to(activity, zone)
 
         def others() -> Iterator[Found]:
             for found in self._others(conditions):
-                activity.add(found.event)
+                activity.add(found.event, floor(found.event.timestamp, "hour", zone))
                 yield found
 
-        activity.users = users_by_month(archived, others(), self._places)
+        activity.users = users_by_month(archived, others(), self._places, zone)
 
         return activity
+
+    def values(self, name: str, conditions: Conditions) -> Iterator[tuple[str | None, int]]:
+        """Yield the values of a member and how many of the matching events have them, in the order of the first.
+
+        A value may come again with a further number of events. *conditions* have no tests.
+        """
+        streams: list[Iterator[tuple[Any, ...]]] = [counts.values(name) for counts in self._counts(conditions)]
+        for trail in self._live:
+            live = self._of_live(trail, conditions, False, None)
+            streams.append((placed.at, getattr(placed.event, name), 1) for placed in live)
+
+        for _, value, count in heapq.merge(*streams, key=itemgetter(0)):
+            yield value, count
 
     def _counts(self, conditions: Conditions) -> list[SQLCounts]:
         return [SQLCounts(engine, snapshot, conditions, self._places) for _, _, engine, snapshot in self._archived]
@@ -662,6 +694,14 @@ def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> 
         # An engine says so at most once, as it parses no metadata in SQL from then on.
         with suppress(UndecidedError):
             return answer(conditions)
+
+
+def _content(event: StoredEvent) -> int:
+    """Return a hash of *event*: another event may have its id."""
+    ids = event.event_id, event.user_id, event.session_id, tuple(event.entry_ids)
+    outcome = event.status, event.error_message, event.duration_ms
+
+    return hash((ids, event.timestamp, event.operation, event.kind, outcome, to_json(event.metadata)))
 
 
 def _place(found: Found) -> Place:

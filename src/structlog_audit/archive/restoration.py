@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +15,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from structlog_audit.archive.actions import Coverage, DataFile
+from structlog_audit.archive.actions import Coverage, DataFile, SealCopy
 from structlog_audit.archive.database import Database, file_digest
-from structlog_audit.archive.delta_log import DeltaLog, Snapshot
+from structlog_audit.archive.delta_log import LOG_FOLDER, DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
-from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, write_seal
+from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, has_root, head_of, read_copy, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
 from structlog_audit.archive.segment_content import is_pruned, segment_bytes
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX, require_folder
@@ -36,6 +37,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     read_checkpoint,
 )
 from structlog_audit.trail.segment_names import base_of, rollover_time
+from structlog_audit.trail.writing.filesystem import sync_folder
 
 _COPIED_BYTES = 1_048_576
 
@@ -160,7 +162,9 @@ def verify(
     storage_options: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
-    """Check that an archive still gives back the bytes of every segment, and that no file is missing.
+    """Check that an archive still gives back the bytes of every segment, and that no file is missing or changed.
+
+    The digests are those in the log of the archive. Who can change the log is found by the seals only: verify those as well.
 
     Args:
         archive: The archive.
@@ -176,8 +180,13 @@ def verify(
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
 
+        findings += _check_commits(log, database)
+
         for file in snapshot.files.values():
             findings += _check_file(log, file)
+
+        for copy in snapshot.seals.values():
+            findings += _check_seal(log, copy)
 
         for ranges in snapshot.segments.values():
             if is_pruned(ranges, snapshot):
@@ -203,6 +212,18 @@ def _code_of(error: Exception) -> str:
     return "unreadable" if is_refused else "damaged"
 
 
+def _check_commits(log: DeltaLog, database: Database) -> Iterator[Finding]:
+    """Yield the fault of the first commit that is lost or changed, also if a checkpoint folds it."""
+    try:
+        version = DeltaLog(log.storage, database.connect).update(is_folded=False).version
+    except AuditReadError as error:
+        yield Finding("damaged", LOG_FOLDER, str(error))
+        return
+
+    if version < log.snapshot.version:
+        yield Finding("missing", LOG_FOLDER, f"the commit {version + 1}")
+
+
 def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
     """Yield the faults of a data file, the columns included that no segment needs."""
     try:
@@ -217,6 +238,22 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
 
     if digest != file.sha256:
         yield Finding("damaged", file.path, "the file has another digest")
+
+
+def _check_seal(log: DeltaLog, copy: SealCopy) -> Iterator[Finding]:
+    """Yield the faults of the copy of a seal: its list, and the stored hashes."""
+    try:
+        copied = read_copy(log.storage, copy)
+        with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
+            write_seal(log.storage, copied, folder, size=copy.size, is_strict=True)
+            is_damaged = not has_root(folder, head_of(copied.files[CHECKPOINT]))
+    except (AuditReadError, OSError) as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        yield Finding("missing" if is_missing else _code_of(error), copy.path, str(error))
+        return
+
+    if is_damaged:
+        yield Finding("damaged", copy.path, "the stored hashes of a seal do not give its root")
 
 
 def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Finding]:
@@ -236,7 +273,11 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
 
 
 def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
-    """Return the path of the file of each segment, by its key."""
+    """Return the path of the file of each segment, by its key.
+
+    Raises:
+        AuditReadError: The log has a name that leads out of *folder*.
+    """
     trails = {ranges[0].trail for ranges in snapshot.segments.values()}
     targets: dict[str, str] = {}
     used: set[str] = set()
@@ -244,6 +285,11 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
     for key, ranges in snapshot.segments.items():
         place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
         name = ranges[0].name
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise AuditReadError(
+                f"{name!r}: expected the name of a segment in the log of the archive, got another path"
+            )
+
         base = base_of(name)
         path = os.path.join(place, name)
         if rollover_time(base, name) is None or path in used:
@@ -302,6 +348,9 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
 
         if not os.path.exists(target):
             os.rename(unfinished, target)
+            place = os.path.dirname(os.path.abspath(target))
+            sync_folder(place)
+            sync_folder(os.path.dirname(place))
         elif not _are_equal(unfinished, target):
             raise AuditWriteError(f"{target!r} exists with other bytes: restore to an empty folder")
     finally:
@@ -352,7 +401,9 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
         with _naming(folder):
             os.mkdir(unfinished, FOLDER_MODE)
             write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
+            sync_folder(unfinished)
             os.rename(unfinished, folder)
+            sync_folder(os.path.dirname(folder))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -14,6 +14,7 @@ Of several compactors, the one with the newest checkpoint prevails. Signatures a
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import secrets
 from contextlib import suppress
@@ -41,6 +42,10 @@ BLOCK_HASHES = 65_536
 """The number of stored hashes in one file."""
 
 CHECKPOINT, SEGMENTS = "checkpoint", "segments"
+CHANGED = (
+    "the copy of a seal is not the one of which the log of the archive has the digest: copy this file again from where the "
+    "archive was copied, or compact the trail again"
+)
 _MOST_FILE_BYTES = 1 << 28
 _MOST_NOTES = 256
 
@@ -69,6 +74,14 @@ class CopiedSeal(msgspec.Struct, frozen=True):
         """
         return head_of(self.files.get(CHECKPOINT, b"")).size if self.files else 0
 
+    def encode(self) -> bytes:
+        """Return the content of the list."""
+        return msgspec.json.encode(self)
+
+    def is_as_stated(self, copy: SealCopy) -> bool:
+        """Return whether these are the files of which the log of the archive has the digest."""
+        return hashlib.sha256(self.encode()).hexdigest() == copy.sha256
+
 
 _decode = msgspec.json.Decoder(CopiedSeal).decode
 
@@ -83,16 +96,26 @@ def head_of(note: bytes) -> Checkpoint:
     return Checkpoint.parse(text.partition("\n\n")[0] + "\n")
 
 
-def read_copy(storage: Storage, copy: SealCopy) -> CopiedSeal:
+def read_copy(storage: Storage, copy: SealCopy, *, is_strict: bool = True) -> CopiedSeal:
     """Return the files of *copy*.
+
+    Args:
+        storage: The files of the archive.
+        copy: The copy, as the log of the archive states it.
+        is_strict: Whether another digest than that in the log is an error.
 
     Raises:
         AuditReadError: The list is missing or damaged.
     """
+    where = storage.location(copy.path)
     try:
-        return _decode(storage.read(copy.path))
+        copied = _decode(storage.read(copy.path))
     except (OSError, msgspec.MsgspecError) as error:
-        raise AuditReadError(f"{storage.location(copy.path)}: the copy of a seal cannot be read: {error}") from error
+        raise AuditReadError(f"{where}: the copy of a seal cannot be read: {error}") from error
+
+    if is_strict and not copied.is_as_stated(copy):
+        raise AuditReadError(f"{where}: {CHANGED}")
+    return copied
 
 
 def files_of(storage: Storage, copy: SealCopy) -> set[str]:
@@ -147,16 +170,22 @@ class SealCopier:
                     "FORKED", "it does not continue the copy in the archive, which stays: verify trail and archive"
                 )
 
-            self._check_hashes(previous.size, checkpoint)
+            if not has_root(self._folder, checkpoint, known=previous.size):
+                raise SealError(
+                    "BAD_SEAL", "its stored hashes do not give the root of its checkpoint: verify the trail"
+                )
+
             blocks = self._write_blocks(previous, size)
 
         earlier = _thinned(previous, self._archived)
         copied = CopiedSeal(files, blocks, BLOCK_HASHES, earlier)
         path = self._new_path("", "json")
-        self._write(path, msgspec.json.encode(copied))
+        data = copied.encode()
+        self._write(path, data)
 
         root = base64.b64encode(checkpoint.root).decode()
-        return SealCopy(trail=self._trail, size=size, root=root, path=path)
+        digest = hashlib.sha256(data).hexdigest()
+        return SealCopy(trail=self._trail, size=size, root=root, path=path, sha256=digest)
 
     def _read_previous(self) -> CopiedSeal:
         """Return the copy before; an empty one if there is none, or if it is damaged: then everything is copied again."""
@@ -216,24 +245,6 @@ class SealCopier:
     def _root(self, size: int) -> str:
         return base64.b64encode(range_root(self._hashes.read, 0, size)).decode()
 
-    def _check_hashes(self, begin: int, checkpoint: Checkpoint) -> None:
-        """Check that the stored hashes from the leaf *begin* on give the root.
-
-        Raises:
-            SealError: They do not.
-        """
-        # The root is made from the highest hashes, so those below them are checked tile by tile.
-        is_bad = range_root(self._hashes.read, 0, checkpoint.size) != checkpoint.root
-        level = 0
-
-        while not is_bad and (end := checkpoint.size // TILE ** (level + 1)):
-            first = begin // TILE ** (level + 1)
-            is_bad = bool(check_tiles(self._folder, level, first, end))
-            level += 1
-
-        if is_bad:
-            raise SealError("BAD_SEAL", "its stored hashes do not give the root of its checkpoint: verify the trail")
-
     def _write_blocks(self, previous: CopiedSeal, size: int) -> list[list[str]]:
         """Write the stored hashes of *size* lines, but for the full blocks of *previous*; return the paths of all blocks."""
         blocks = []
@@ -262,6 +273,30 @@ class SealCopier:
     def _write(self, path: str, data: bytes) -> None:
         self.written.append(path)
         self._storage.create(path, data)
+
+
+def has_root(folder: str, checkpoint: Checkpoint, *, known: int = 0) -> bool:
+    """Return whether all stored hashes of a seal folder give the root of its checkpoint.
+
+    Args:
+        folder: The seal folder.
+        checkpoint: The checkpoint.
+        known: The number of leaves whose hashes were checked before.
+    """
+    with HashFiles(folder) as hashes, suppress(SealError):
+        if range_root(hashes.read, 0, checkpoint.size) != checkpoint.root:
+            return False
+
+        # The root is made from the highest hashes, so those below them are checked tile by tile.
+        level = 0
+        while end := checkpoint.size // TILE ** (level + 1):
+            if check_tiles(folder, level, known // TILE ** (level + 1), end):
+                return False
+            level += 1
+
+        return True
+
+    return False
 
 
 def _thinned(copied: CopiedSeal, archived: int) -> list[bytes]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from structlog_audit.archive.actions import Coverage, SealCopy
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.seal_copies import CHECKPOINT, CopiedSeal, head_of, read_copy, write_seal
+from structlog_audit.archive.seal_copies import CHANGED, CHECKPOINT, CopiedSeal, head_of, read_copy, write_seal
 from structlog_audit.archive.segment_content import data_files_of, is_pruned, provable_segment_bytes
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.integrity.standalone.verify_trail import (
@@ -318,7 +318,7 @@ class SealedTrail(NamedTuple):
         copied: The files in it.
         origin: The origin in its checkpoint.
         trails: Its names, ``host:path``: several if hosts share its folder.
-        error: Why the copy cannot be read; empty if it can.
+        error: Why the copy cannot be read, or that it was changed; empty for one as it was written.
     """
 
     copy: SealCopy
@@ -350,12 +350,12 @@ def sealed_trails(log: DeltaLog) -> list[SealedTrail]:
 def _sealed_trail(log: DeltaLog, copy: SealCopy) -> SealedTrail:
     trails = (copy.trail,)
     try:
-        copied = read_copy(log.storage, copy)
+        copied = read_copy(log.storage, copy, is_strict=False)
         origin = head_of(copied.files.get(CHECKPOINT, b"")).origin
     except (AuditReadError, SealError) as error:
         return SealedTrail(copy, CopiedSeal({}, [], 1), "", trails, str(error))
 
-    return SealedTrail(copy, copied, origin, trails)
+    return SealedTrail(copy, copied, origin, trails, "" if copied.is_as_stated(copy) else CHANGED)
 
 
 def segments_of(snapshot: Snapshot, trails: Collection[str]) -> list[list[Coverage]]:
@@ -378,7 +378,7 @@ def opened_trail(sealed: SealedTrail, log: DeltaLog, database: Database) -> Iter
     """Provide one trail of an archive, with its seal in a scratch folder, for the duration of a ``with`` block.
 
     Raises:
-        AuditReadError: The copy of its seal cannot be read.
+        AuditReadError: The copy of its seal cannot be read, or was changed.
     """
     if sealed.error:
         raise AuditReadError(sealed.error)

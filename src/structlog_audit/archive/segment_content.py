@@ -11,6 +11,7 @@ from structlog_audit.archive.archived_bytes import Gap, OnDamage, archived_bytes
 from structlog_audit.archive.database import Database, identifier, quoted
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.promotion import Path, pointer, promoted_columns
+from structlog_audit.archive.storage import Storage
 from structlog_audit.exceptions import AuditReadError
 
 
@@ -18,11 +19,10 @@ def segment_bytes(log: DeltaLog, database: Database, coverage: Coverage) -> Iter
     """Yield the bytes of a range of a segment.
 
     Raises:
-        AuditReadError: A file is damaged.
-        OSError: A file is missing.
+        AuditReadError: A file is missing or damaged.
     """
     locations = [log.storage.location(file.path) for file in data_files_of(log.snapshot, coverage)]
-    return archived_bytes(database, locations, coverage, _gaps_of(log, coverage))
+    return archived_bytes(database, locations, coverage, gaps_of(log.storage, coverage))
 
 
 def provable_segment_bytes(
@@ -37,8 +37,8 @@ def provable_segment_bytes(
 
     gaps: list[Gap] = []
     try:
-        gaps = _gaps_of(log, coverage)
-    except (AuditReadError, OSError) as error:
+        gaps = gaps_of(log.storage, coverage)
+    except AuditReadError as error:
         on_damage(error)
     return provable_bytes(database, checks, coverage, gaps, on_damage)
 
@@ -59,13 +59,18 @@ def _check_of(file: DataFile, columns: Mapping[str, Path]) -> str:
     return " AND ".join(conditions)
 
 
-def _gaps_of(log: DeltaLog, coverage: Coverage) -> list[Gap]:
+def gaps_of(storage: Storage, coverage: Coverage) -> list[Gap]:
+    """Return the bytes of *coverage* that are not events.
+
+    Raises:
+        AuditReadError: Their file is missing or damaged.
+    """
     if coverage.quarantine is None:
         return []
     try:
-        return decode_gaps(log.storage.read(coverage.quarantine))
-    except msgspec.MsgspecError as error:
-        raise AuditReadError(f"{log.storage.location(coverage.quarantine)}: damaged: {error}") from error
+        return decode_gaps(storage.read(coverage.quarantine))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise AuditReadError(f"{storage.location(coverage.quarantine)}: cannot be read: {error}") from error
 
 
 def data_files_of(snapshot: Snapshot, coverage: Coverage) -> Iterator[DataFile]:

@@ -9,13 +9,16 @@ for each user and operation than the database to count them, and more memory to 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from structlog_audit.archive.actions import DataFile
+import msgspec
+
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import SCALE
+from structlog_audit.archive.local_days import LocalDays, LocalMonth
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import Found, SQLEngine, candidates
 from structlog_audit.events.event import EventStatus, operation_of
@@ -25,8 +28,6 @@ from structlog_audit.query.statistics import LOG_GROWTH, Sum
 
 _MOST_OPERATIONS = 32
 """The operations that have columns in one query."""
-
-_HOUR_US = 3_600_000_000
 
 MOST_TRAILS = 2**20
 MOST_IN_TRAIL = 2**48
@@ -107,15 +108,24 @@ class SQLCounts:
         columns: str,
         selected: str,
         groups: str,
-        files: Sequence[DataFile] | None = None,
         values: Mapping[str, object] | None = None,
         source: str = "{events}",
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query of the files; its arguments are those of `SQLEngine.grouped`."""
-        chosen = self.files if files is None else files
+        """Yield the rows of a query; its arguments are those of `SQLEngine.grouped`."""
         bound = values or {}
 
-        return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, bound, source)
+        return self._engine.grouped(
+            self._snapshot, self._conditions, self.files, columns, selected, groups, bound, source
+        )
+
+    def values(self, column: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of a column in each trail, in the order of their first events: its place, the value, the number."""
+        yield from self._rows(
+            f"{column}, trail, n, {self._engine.place} AS place",
+            f"min(place), {column}, count(*)",
+            # The places of a trail ascend with its numbers.
+            f"GROUP BY {column}, trail ORDER BY min(place), trail, min(n)",
+        )
 
     def add_to(self, counts: Counts) -> None:
         """Add the counts of statistics to *counts*."""
@@ -139,11 +149,15 @@ class SQLCounts:
 
         self._add_totals(counts.totals_ms)
 
-    def add_outcomes_to(self, activity: Activity) -> None:
-        """Add the counts of a report, without those of users, to *activity*."""
-        us = self._engine.microseconds
-        # Before 1970 a remainder is negative.
-        hour = f"{us} - ({us} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}"
+    def _local_days(self, zone: dt.tzinfo) -> LocalDays:
+        return LocalDays(zone, (file.date for file in self.files))
+
+    def add_outcomes_to(self, activity: Activity, zone: dt.tzinfo) -> None:
+        """Add the counts of a report, without those of users, to *activity*, by the hours of *zone*."""
+        if not self.files:
+            return
+
+        hour = self._local_days(zone).hour(self._engine.microseconds)
         entries = self._dialect.length.format(column="entry_ids")
 
         # Spark wants them as the grouping sets name them first.
@@ -185,36 +199,44 @@ class SQLCounts:
             elif sum_ms is not None:
                 total.add(sum_ms)
 
-    def users_by_month(self) -> Iterator[tuple[str, UserPart]]:
-        """Yield the counts of users in each month, in any order, with the six operations by their names."""
-        months: defaultdict[str, list[DataFile]] = defaultdict(list)
-        for file in self.files:
-            months[file.date[:7]].append(file)
-
-        for month, files in sorted(months.items()):
-            for operations in self.operations(files):
+    def users_by_month(self, zone: dt.tzinfo) -> Iterator[tuple[str, UserPart]]:
+        """Yield the counts of users in each month of *zone*, in any order, with the six operations by their names."""
+        for month in self._local_days(zone).months():
+            counts = self._within(month)
+            for operations in counts.operations():
                 names = [operation_of(operation).value for operation in operations]
-                for part in self.users(files, operations, names, is_ordered=False):
-                    yield month, part
+                for part in counts.users(operations, names, is_ordered=False):
+                    yield month.name, part
 
-    def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
-        """Return the operations of the events in *files*, as many at a time as have columns in one query."""
-        names = sorted(name for (name,) in self._rows("operation", "DISTINCT operation", "", files))
+    def _within(self, month: LocalMonth) -> SQLCounts:
+        """Return the counts of the events in *month*."""
+        start, end = self._conditions.start_time, self._conditions.end_time
+        if month.start is not None:
+            first = time_of(month.start)
+            start = first if start is None else max(start, first)
+        if month.stop is not None:
+            stop = time_of(month.stop)
+            end = stop if end is None else min(end, stop)
+
+        narrowed = msgspec.structs.replace(self._conditions, start_time=start, end_time=end)
+
+        return SQLCounts(self._engine, self._snapshot, narrowed, self._places)
+
+    def operations(self) -> list[tuple[str, ...]]:
+        """Return the operations of the events, as many at a time as have columns in one query."""
+        names = sorted(name for (name,) in self._rows("operation", "DISTINCT operation", ""))
 
         return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
 
-    def users(
-        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_ordered: bool
-    ) -> Iterator[UserPart]:
+    def users(self, operations: Sequence[str], names: Sequence[str], *, is_ordered: bool) -> Iterator[UserPart]:
         """Yield the counts of users.
 
         Args:
-            files: The data files.
             operations: The operations that count, at most `_MOST_OPERATIONS`.
             names: What each of them is called in the answer.
-            is_ordered: Whether the users come in the order of `by_user`.
+            is_ordered: Whether the users come in the order of their ids, None first.
         """
-        late = ("min_by(late_us, place)", "max_by(late_us, place)") if self._has_late_events(files) else ("0", "0")
+        late = ("min_by(late_us, place)", "max_by(late_us, place)") if self._has_late_events() else ("0", "0")
         values = {f"o{number}": name for number, name in enumerate(operations)}
         parameters = [self._dialect.parameter.format(name=name) for name in values]
         trails = self._dialect.parameter.format(name="trails")
@@ -240,7 +262,7 @@ class SQLCounts:
         columns = "user_id, operation, status, timestamp, late_us, trail, n"
         bound = {**values, "trails": self._dialect.list_of(self._places.trails)}
 
-        for user, succeeded, failures, *row in self._rows(columns, selected, groups, files, bound, source):
+        for user, succeeded, failures, *row in self._rows(columns, selected, groups, bound, source):
             first: Moment = int(row[0]), row[1]
             last: Moment = int(row[2]), row[3]
             found = zip(names, row[4::2], row[5::2], strict=True)
@@ -248,8 +270,8 @@ class SQLCounts:
 
             yield UserPart(user, succeeded, failures, first, last, counted)
 
-    def _has_late_events(self, files: Sequence[DataFile]) -> bool:
+    def _has_late_events(self) -> bool:
         """Return whether an event is earlier than one before it in its trail."""
-        ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "", files)
+        ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "")
 
         return bool(late_us)

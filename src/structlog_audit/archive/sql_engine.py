@@ -495,12 +495,15 @@ def _is_after(start: int | None, place: int) -> bool:
 def _has_other(conditions: Conditions) -> bool:
     if isinstance(conditions, FieldConditions):
         return True
-    return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
-        None,
-        None,
-        None,
-        None,
+
+    others = (
+        conditions.operation_class,
+        conditions.entry_ids,
+        conditions.metadata,
+        conditions.min_duration_ms,
+        conditions.max_duration_ms,
     )
+    return any(condition is not None for condition in others)
 
 
 def candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:

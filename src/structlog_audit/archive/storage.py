@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from structlog_audit._version import check_versions
 from structlog_audit.exceptions import AuditError, AuditReadError, AuditValueError, AuditWriteError
+from structlog_audit.trail.writing.filesystem import sync_folder
 
 UNFINISHED_SUFFIX = ".unfinished"
 """The end of the names of files that are still being written."""
@@ -114,7 +115,7 @@ class LocalStorage:
         with self._unfinished(target) as unfinished:
             _write(unfinished, data)
             os.link(unfinished, target)
-            _sync_folder(target)
+            sync_folder(os.path.dirname(target))
 
     def replace(self, path: str, data: bytes) -> None:
         """As `Storage.replace`."""
@@ -122,7 +123,7 @@ class LocalStorage:
         with self._unfinished(target) as unfinished:
             _write(unfinished, data)
             os.replace(unfinished, target)
-            _sync_folder(target)
+            sync_folder(os.path.dirname(target))
 
     def upload(self, source: str, path: str) -> None:
         """As `Storage.upload`."""
@@ -133,7 +134,7 @@ class LocalStorage:
                 copy.flush()
                 os.fsync(copy.fileno())
             os.replace(unfinished, target)
-            _sync_folder(target)
+            sync_folder(os.path.dirname(target))
 
     def delete(self, path: str) -> None:
         """As `Storage.delete`."""
@@ -164,7 +165,7 @@ class LocalStorage:
     def _unfinished(self, target: str) -> Iterator[str]:
         """Provide a name beside *target*, which is free again afterwards."""
         folder = os.path.dirname(target)
-        os.makedirs(folder, exist_ok=True)
+        _make_folder(folder)
         unfinished = os.path.join(folder, f".{secrets.token_hex(6)}{UNFINISHED_SUFFIX}")
         try:
             yield unfinished
@@ -334,16 +335,18 @@ def is_url(path: str) -> bool:
     return bool(separator) and scheme.isalnum()
 
 
+def _make_folder(path: str) -> None:
+    """Create a folder, and those above it; their entries are on the disk, or a file in it could be lost with the folder."""
+    if not os.path.isdir(path):
+        above = os.path.dirname(os.path.abspath(path))
+        _make_folder(above)
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        sync_folder(above)
+
+
 def _write(path: str, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import UserActivity, moment_of
 from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
+from structlog_audit.reports.period import month_of
 
 _AFTER_ALL: Moment = 2**127, 0
 _BEFORE_ALL: Moment = -(2**127), 0
@@ -67,28 +68,25 @@ class UserTotals:
         return user_summary(ordered, self._succeeded, time_of(us_at(self._last)))
 
 
-def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found], places: Places) -> Iterator[UserActivity]:
-    """Return the counts of users by month, after reading *others*, the events that SQL does not count."""
+def users_by_month(
+    archived: Iterable[SQLCounts], others: Iterable[Found], places: Places, zone: dt.tzinfo
+) -> Iterator[UserActivity]:
+    """Return the counts of users by month of *zone*, after reading *others*, the events that SQL does not count."""
     users: defaultdict[tuple[str | None, str], UserTotals] = defaultdict(UserTotals)
 
     for found in others:
         part = part_of(found, operation_of(found.event.operation).value, places)
-        users[part.user_id, month_of(found.event.timestamp)].add(part)
+        users[part.user_id, month_of(found.event.timestamp, zone)].add(part)
 
     # The counts and a report of them together would take twice the memory.
     of_others = (users.pop(key).activity(*key) for key in list(users))
     of_archived = (
         UserTotals([part]).activity(part.user_id, month)
         for counts in archived
-        for month, part in counts.users_by_month()
+        for month, part in counts.users_by_month(zone)
     )
 
     return chain(of_others, of_archived)
-
-
-def month_of(time: dt.datetime) -> str:
-    """Return the month of a time in UTC, as ``2025-01``."""
-    return time.isoformat()[:7]
 
 
 def statistics_by_user(
@@ -119,11 +117,9 @@ def statistics_by_user(
 
 def _parts(archived: Sequence[SQLCounts]) -> Iterator[UserPart]:
     """Yield the counts of archives, those of a user one after the other."""
-    queries = [(counts, operations) for counts in archived for operations in counts.operations(counts.files)]
-    answers = [
-        counts.users(counts.files, operations, operations, is_ordered=len(queries) > 1)
-        for counts, operations in queries
-    ]
+    queries = [(counts, operations) for counts in archived for operations in counts.operations()]
+    is_ordered = len(queries) > 1
+    answers = [counts.users(operations, operations, is_ordered=is_ordered) for counts, operations in queries]
 
     return heapq.merge(*answers, key=_by_user)
 

@@ -77,9 +77,12 @@ def complete_formats() -> list[str]:
 def _values(field: str, words: Iterable[str]) -> list[str]:
     """Return the values of *field*, if it has few: operations as well as those at the end of the trails among *words*."""
     from structlog_audit.events.event import EventStatus, Kind
+    from structlog_audit.query.filters import CLASSES
 
     if field == "operation":
         return _operations(words)
+    if field == "operation_class":
+        return list(CLASSES)
     names = {"status": EventStatus, "kind": Kind}.get(field, ())
     return [name.value for name in names]
 

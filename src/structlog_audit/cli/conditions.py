@@ -6,8 +6,8 @@ given as ``./x=y``.
 
 **Guarantees**
 
-* Fields are the members of an event, and ``metadata.KEY`` at any depth; a key may contain dots. An unknown field is an error:
-  a mistyped field never matches nothing, or everything.
+* Fields are the members of an event, ``operation_class``, and ``metadata.KEY`` at any depth; a key may contain dots. An unknown
+  field is an error: a mistyped field never matches nothing, or everything.
 * Different fields combine with AND. For one field, ``=`` and ``~`` are alternatives, as in journalctl; each ``!=``, ``!~``,
   ``>=`` and ``<=`` must hold.
 * ``FIELD=`` without a value matches events without one (absent, null, or empty); ``FIELD!=`` those with one.
@@ -17,14 +17,18 @@ given as ``./x=y``.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from structlog_audit.cli.exit_codes import UsageError, did_you_mean
 from structlog_audit.events.event import Kind
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses
 from structlog_audit.exceptions import AuditError
 from structlog_audit.query.absent_values import EXPLAINED
 from structlog_audit.query.field_tests import (
@@ -38,7 +42,7 @@ from structlog_audit.query.field_tests import (
     OneOf,
     Pattern,
 )
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.filters import CLASSES, Conditions, class_names
 from structlog_audit.query.filters import conditions as query_conditions
 
 EVERY_KIND: list[str | None] = [None, *Kind]
@@ -47,12 +51,14 @@ EVERY_KIND: list[str | None] = [None, *Kind]
 _WORD = re.compile(
     r"(?P<field>metadata\.[^=!~<>]+|[A-Za-z_][\w.-]*)(?P<operator>!=|!~|>=|<=|==|=~|=|~|>|<)(?P<value>.*)", re.DOTALL
 )
-_TEXT_OPERATORS = ("=", "!=", "~", "!~")
-_NUMBER_OPERATORS = ("=", "!=", ">=", "<=")
+_WORD_OPERATORS = ("=", "!=")
+_TEXT_OPERATORS = (*_WORD_OPERATORS, "~", "!~")
+_NUMBER_OPERATORS = (*_WORD_OPERATORS, ">=", "<=")
 _METADATA_OPERATORS = (*_TEXT_OPERATORS, ">=", "<=")
 FIELDS: dict[str, tuple[str, ...]] = {
     "event_id": _TEXT_OPERATORS,
     "operation": _TEXT_OPERATORS,
+    "operation_class": _WORD_OPERATORS,
     "user_id": _TEXT_OPERATORS,
     "session_id": _TEXT_OPERATORS,
     "entry_ids": _TEXT_OPERATORS,
@@ -157,12 +163,15 @@ def _unknown_field(condition: Condition) -> UsageError:
     )
 
 
-def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **bounds: Any) -> Selection:
+def build_selection(
+    words: Sequence[Condition], *, every_kind: bool = False, classes: OperationClasses | None = None, **bounds: Any
+) -> Selection:
     """Return the selection that the conditions *words* describe.
 
     Args:
         words: The conditions.
         every_kind: Whether the library's own events are selected too, unless a condition filters by kind.
+        classes: The classes of operations; None stands for those of this process.
         bounds: Further filters of a query; None means no filter.
 
     Raises:
@@ -173,6 +182,10 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
     tests: list[FieldTest] = []
 
     for field, group in _by_field(words).items():
+        if field == "operation_class":
+            filters[field] = _class_names(group)
+            continue
+
         is_filter = field in _NAMES and all(condition.operator == "=" for condition in group)
         if is_filter:
             filters[field] = _filter_values(group)
@@ -189,6 +202,10 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
     except AuditError as error:
         raise UsageError(str(error)) from None
 
+    if found.operation_class is not None:
+        of_class = dataclasses.replace(found.operation_class, classes=classes)
+        found = msgspec.structs.replace(found, operation_class=of_class)
+
     return Selection(tuple(words), FieldConditions.of(found, *tests) if tests else found)
 
 
@@ -201,7 +218,9 @@ def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
             continue
 
         field, value = condition.field, condition.value
-        if field in EXPLAINED:
+        if field == "operation_class":
+            wanted[field].append(value)
+        elif field in EXPLAINED:
             wanted[field] += [name for name in _filter_value(field, value) if name is not None]
         elif field.startswith("metadata."):
             wanted[field].append(value)
@@ -233,6 +252,19 @@ def _filter_values(group: Iterable[Condition]) -> list[str | None]:
             values += [None, ""]
 
     return values
+
+
+def _class_names(group: Iterable[Condition]) -> list[str]:
+    """Return the classes that the conditions on ``operation_class`` select, of which there are few."""
+    named: dict[str, set[str]] = {"=": set(), "!=": set()}
+
+    for condition in group:
+        try:
+            named[condition.operator] |= class_names(condition.value or UNCLASSIFIED)
+        except AuditError as error:
+            raise UsageError(str(error)) from None
+
+    return sorted((named["="] or set(CLASSES)) - named["!="])
 
 
 def _tests(field: str, group: Sequence[Condition]) -> Iterator[FieldTest]:

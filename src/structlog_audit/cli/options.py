@@ -12,13 +12,16 @@ import functools
 import inspect
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from structlog_audit.cli.choices import DocumentOutput, Output, ReportOutput, StreamOutput
 from structlog_audit.cli.completion import complete_columns, complete_words
 from structlog_audit.cli.exit_codes import UsageError
+
+if TYPE_CHECKING:
+    from structlog_audit.events.operation_classes import OperationClasses
 
 Words = Annotated[
     list[str] | None,
@@ -144,6 +147,7 @@ class TrailOptions:
         month: The month that is the time range, as text.
         vault: The file with the keys of persons.
         engine: The reader of the data files of an archive.
+        operations: The file with classes of operations.
         tz: The name of the zone in which times are read and shown.
         utc: Whether that zone is UTC.
         every_kind: Whether the events of the library are included.
@@ -164,6 +168,7 @@ class TrailOptions:
     month: str | None = None
     vault: str | None = None
     engine: str | None = None
+    operations: str | None = None
     tz: str | None = None
     utc: bool = False
     every_kind: bool = False
@@ -188,6 +193,16 @@ class TrailOptions:
 
         return zone_of(self.tz, utc=self.utc)
 
+    def classes(self) -> OperationClasses:
+        """Return the classes of operations: those of this process, and those of the file.
+
+        Raises:
+            AuditTypeError, AuditValueError: The file cannot be read, or is invalid.
+        """
+        from structlog_audit.cli.operation_files import load_operations
+
+        return load_operations(self.operations)
+
     def for_document(self) -> TrailOptions:
         """Return the options of a command that writes a document, whose times are in UTC unless ``--tz`` names a zone."""
         return dataclasses.replace(self, utc=self.utc or self.tz is None)
@@ -210,6 +225,7 @@ _FIRST = {
     "month": Month,
     "vault": Vault,
     "engine": Engine,
+    "operations": Operations,
 }
 """The shared options before those of the command itself, without a value by default."""
 

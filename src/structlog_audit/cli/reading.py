@@ -26,7 +26,6 @@ from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import rfc3339
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.event_source import export_information
@@ -106,11 +105,14 @@ class Reading:
 
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
-    def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
-        """Return the facts that a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+    def export_information(self, seals: Iterable[SealVerdict] = (), zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the facts that a database states about the export of these events: `structlog_audit.formats.sqlite`.
+
+        Sentences have the times of *zone*.
+        """
         conditions = self.selection.conditions
         verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
-        return export_information(verdict, self.description)
+        return export_information(verdict, self.description, zone)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has.
@@ -126,9 +128,11 @@ class Reading:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
-            events = self.trail.select(in_range, newest_first=False)
 
-            for hint in absent_values(events, wanted):
+            of_class = conditions.operation_class
+            classes = None if of_class is None else of_class.classes
+
+            for hint in self.trail._absent_values(in_range, wanted, classes):
                 put_error(hint)
 
     def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:
@@ -230,7 +234,14 @@ def read_trails(
 
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
-    selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
+    has_classes = any(word.field == "operation_class" for word in words)
+    selection = build_selection(
+        widened,
+        every_kind=options.every_kind,
+        classes=options.classes() if has_classes else None,
+        start_time=start,
+        end_time=end,
+    )
     selection = dataclasses.replace(selection, words=tuple(words))
 
     describe = partial(_description, selection, options, vault, reveal=reveal)

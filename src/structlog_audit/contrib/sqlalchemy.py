@@ -1,4 +1,4 @@
-"""`track`: records the changes of SQLAlchemy models, as the database made them. Needs SQLAlchemy 2.0.20 or newer.
+"""`track`: records the changes of SQLAlchemy models, as the database made them. Needs SQLAlchemy 2.0.21 or newer.
 
 **Scope.** Every ``insert()``, ``update()`` and ``delete()`` that a connection executes on a tracked table, whatever caused it:
 a flush with its cascades and association tables, bulk statements of a session, Core, async sessions. SQL as text, and what
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
@@ -26,11 +27,15 @@ from structlog_audit._version import check_versions
 try:
     check_versions("sqlalchemy")
     from sqlalchemy import (
+        Alias,
+        BindParameter,
+        Compiled,
         Connection,
         CursorResult,
         Delete,
         Engine,
         Insert,
+        Join,
         Table,
         UniqueConstraint,
         Update,
@@ -38,13 +43,16 @@ try:
         bindparam,
         event,
         inspect,
+        literal,
         literal_column,
         or_,
         select,
         tuple_,
     )
     from sqlalchemy.orm import FromStatement, Mapper
+    from sqlalchemy.orm.exc import UnmappedClassError, UnmappedColumnError
     from sqlalchemy.sql.expression import StatementLambdaElement
+    from sqlalchemy.sql.visitors import iterate
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
     raise ModuleNotFoundError(message, name=error.name) from error
@@ -55,10 +63,13 @@ from structlog_audit.contrib.tracked_changes import (
     ChangedRow,
     Key,
     Rows,
+    Savepoints,
     TrackedEvent,
     TrackedFields,
+    call_all,
     changed_rows,
     commits_first,
+    control_of,
     in_batches,
     key_of,
     key_text,
@@ -96,7 +107,7 @@ _PRIVATE: dict[type, frozenset[str]] = {
         }
     ),
     StatementLambdaElement: frozenset({"_resolved"}),
-    Update: frozenset({"_values"}),
+    Update: frozenset({"_annotations", "_values"}),
 }
 """The members of SQLAlchemy 2.0 and 2.1 that this module uses without a public interface to them.
 
@@ -111,7 +122,7 @@ _tables: dict[Table, _Table | None] = {}
 """The known facts of each table that was written to; None if it is not tracked."""
 
 _dialects: WeakSet[Any] = WeakSet()
-"""The dialects whose commits and savepoints are followed."""
+"""The dialects whose commits are followed."""
 
 
 def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[str] = (), mask: Iterable[str] = ()) -> M:
@@ -135,14 +146,15 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
     mappers = _mappers_of(model)
     where = f"track({model.__name__})"
 
-    # The row of a child has only its own attributes.
-    parent = mappers[0].inherits if _is_mapped(model) else None
+    # The row of a child has only its own attributes, unless its table is complete.
+    mapper = _mapper_of(model)
+    parent = None if mapper is None or mapper.concrete else mapper.inherits
     if parent is not None and not any(issubclass(parent.class_, known) for known in _tracked):
         raise AuditValueError(
             f"{where}: its parent {parent.class_.__name__} holds part of its attributes: track it before"
         )
 
-    known = {name for mapper in mappers for name in _names_of(mapper).values()}
+    known = {name for mapper in mappers for table in _tables_of(mapper) for name in _names_of(mapper, table).values()}
     _tracked[model] = tracked_fields(where, known, fields, exclude, mask)
     _tables.clear()
 
@@ -153,6 +165,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
         "begin_twophase": _begin,
         "rollback": _begin,
         "rollback_twophase": _begin,
+        "after_cursor_execute": _after_cursor_execute,
         "handle_error": _error,
     }
     if not event.contains(Engine, "begin", _begin):
@@ -162,35 +175,56 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
     return model
 
 
-def _is_mapped(model: Any) -> bool:
-    mapper = inspect(model, raiseerr=False)
-    return mapper is not None
+def _mapper_of(model: Any) -> Any:
+    """Return the mapper of a class, or None if it is not mapped, or not yet."""
+    if not isinstance(model, type):
+        return None
+    try:
+        return inspect(model, raiseerr=False)
+    except UnmappedClassError:
+        # An abstract class whose table is the union of those of its children, which are not all declared.
+        return None
 
 
 def _mappers_of(model: Any) -> list[Any]:
     """Return the mapper of a class, or those of all models of a declarative base."""
-    mapper = inspect(model, raiseerr=False) if isinstance(model, type) else None
-    if isinstance(mapper, Mapper):
-        if mapper.inherits is not None and mapper.local_table is mapper.inherits.local_table:
-            raise AuditTypeError(
-                f"model={model!r}: expected a model with a table of its own; track {mapper.inherits.class_!r}"
-            )
+    mapper = _mapper_of(model)
+    if mapper is not None:
+        if not _tables_of(mapper):
+            raise AuditTypeError(f"model={model!r}: expected a model with a table of its own; track {mapper.inherits}")
         return [mapper]
 
-    registry = getattr(model, "registry", None)
-    if not isinstance(model, type) or registry is None:
+    if not isinstance(model, type) or not hasattr(model, "registry"):
         raise AuditTypeError(
             f"model={model!r}: expected a mapped class or a declarative base, got {type(model).__name__}"
         )
-    return [found for found in registry.mappers if issubclass(found.class_, model)]
+    return list(_mappers_below(model))
 
 
-def _names_of(mapper: Any) -> dict[Any, str]:
-    """Return the names of the attributes of the columns of a mapper's own table."""
-    columns = set(mapper.local_table.columns)
-    return {
-        column: attribute.key for attribute in mapper.column_attrs for column in attribute.columns if column in columns
-    }
+def _mappers_below(base: type) -> Iterator[Any]:
+    models: list[type] = base.__subclasses__()
+    for model in models:
+        mapper = _mapper_of(model)
+        if mapper is not None:
+            yield mapper
+        yield from _mappers_below(model)
+
+
+def _tables_of(mapper: Any) -> list[Any]:
+    """Return the tables that a mapper has for itself: none in the table of its parent, several in a join."""
+    inherited = () if mapper.inherits is None else mapper.inherits.tables
+    return [table for table in mapper.tables if table not in inherited]
+
+
+def _names_of(mapper: Any, table: Any) -> dict[str, str]:
+    """Return the names of the attributes of a mapper's *table* by the keys of their columns, also of those of its children."""
+    # The collections of attributes are complete only when all models are declared, and fail before.
+    names: dict[str, str] = {}
+    for sharing in mapper.self_and_descendants:
+        for column in table.columns:
+            with suppress(UnmappedColumnError):
+                names.setdefault(column.key, sharing.get_property_by_column(column).key)
+    return names
 
 
 # --- Transactions -------------------------------------------------------------------------------------------------------
@@ -203,8 +237,7 @@ class _Transaction:
         # The functions that record the changes, in their order.
         self.recorders: list[Callable[[], None]] = []
 
-        # How many there were when a savepoint began, by its name.
-        self.savepoints: dict[str, int] = {}
+        self.savepoints = Savepoints()
 
         # Whether only a rollback can follow.
         self.is_failed = False
@@ -223,7 +256,7 @@ def _begin(connection: Any, *_: Any) -> None:
 
 def _forget(transaction: _Transaction) -> None:
     transaction.recorders.clear()
-    transaction.savepoints.clear()
+    transaction.savepoints = Savepoints()
     transaction.is_failed = False
 
 
@@ -257,11 +290,25 @@ def _before_cursor_execute(connection: Any, _cursor: Any, statement: str, *_: An
         _record(connection)
 
 
-def _follow(dialect: Any) -> None:
-    """Follow the commits and savepoints of *dialect*.
+def _after_cursor_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    """Follow a savepoint, and a transaction that a statement of the application ends."""
+    verb, name = control_of(statement)
+    transaction: _Transaction | None = connection.info.get(_INFO) if verb else None
+    if transaction is None:
+        return
 
-    The event of a commit comes before the commit, which can still fail, and that of a savepoint does not know its name.
-    """
+    if verb == "commit":
+        _record(connection)
+        return
+
+    kept = transaction.savepoints.follow(verb, name, len(transaction.recorders))
+    del transaction.recorders[kept:]
+    if verb.startswith("rollback"):
+        transaction.is_failed = False
+
+
+def _follow(dialect: Any) -> None:
+    """Follow the commits of *dialect*: their event comes before the commit, which can still fail."""
     if dialect in _dialects:
         return
 
@@ -280,37 +327,17 @@ def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> No
     _record(connection)
 
 
-def _savepoint(begin: Callable[..., None], connection: Any, name: str) -> None:
-    begin(connection, name)
-    transaction = _transaction(connection)
-    count = len(transaction.recorders)
-    transaction.savepoints[name] = count
-
-
-def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name: str) -> None:
-    rollback(connection, name)
-    transaction = _transaction(connection)
-
-    # A savepoint that is not known began before the first change.
-    count = transaction.savepoints.get(name, 0)
-    del transaction.recorders[count:]
-    transaction.is_failed = False
-
-
 _FOLLOWED: dict[str, Callable[..., None]] = {
     "do_commit": _commit,
     "do_commit_twophase": _commit,
-    "do_savepoint": _savepoint,
-    "do_rollback_to_savepoint": _rollback_to_savepoint,
 }
-"""The methods of a dialect that decide whether changes are kept."""
+"""The methods of a dialect that commit."""
 
 
 def _record(connection: Any) -> None:
     transaction: _Transaction | None = connection.info.pop(_INFO, None)
     if transaction is not None and not transaction.is_failed:
-        for record in transaction.recorders:
-            record()
+        call_all(transaction.recorders)
 
 
 # --- Statements ---------------------------------------------------------------------------------------------------------
@@ -332,13 +359,14 @@ class _Statement(NamedTuple):
 def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
     """Read the rows that a statement is going to change, and return the statement limited to them."""
     written = _written_by(element)
-    table = None if written is None else _table_of(written.table)
+    table = None if written is None else _table_of(_table_written(written))
     if table is None:
         return element, multiple, single
 
-    if isinstance(element, StatementLambdaElement):
+    if isinstance(element, StatementLambdaElement | Compiled):
         raise AuditValueError(
-            f"statement on the tracked {table.label}: expected an insert(), update() or delete(), got a lambda_stmt() of it"
+            f"statement on the tracked {table.label}: expected an insert(), update() or delete(),"
+            f" got a {type(element).__name__} of it"
         )
 
     _follow(connection.dialect)
@@ -379,6 +407,9 @@ def _after_execute(connection: Any, element: Any, _multiple: Any, _single: Any, 
 
 def _written_by(element: Any) -> Any:
     """Return the INSERT, UPDATE or DELETE that a statement is, or whose rows it loads as objects; None for another one."""
+    # SQLAlchemy before 2.1 executes these, too.
+    if isinstance(element, Compiled):
+        element = element.statement
     if not getattr(element, "is_dml", False):
         return None
 
@@ -387,6 +418,12 @@ def _written_by(element: Any) -> Any:
     if isinstance(element, FromStatement):
         element = element.element
     return element if isinstance(element, Insert | Update | Delete) else None
+
+
+def _table_written(element: Any) -> Any:
+    """Return the table that a statement writes to; a session executes that of a joined child once for each of its tables."""
+    annotations = element._annotations
+    return annotations.get("_emit_insert_table", annotations.get("_emit_update_table", element.table))
 
 
 def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
@@ -410,7 +447,8 @@ def _check_one_table(table: _Table, element: Any) -> None:
     """Raise an error if an UPDATE sets columns of several tables, as that of MariaDB can."""
     for column in element._values or {}:
         other = getattr(column, "table", table.table)
-        if other is not table.table:
+        known = _table_of(other)
+        if known is None or known.label != table.label:
             raise AuditValueError(
                 f"update of the tracked {table.label}: expected values for its columns, got one for {other};"
                 " execute an update() for each table"
@@ -429,11 +467,16 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
         yield from changed_rows(before, after)
         return
 
-    # A row that is not there any more has another key now.
+    # A row that is not there any more has another key now, and so has one whose place that row has taken.
+    parameters_of = {
+        key: parameters for rows, parameters in zip(statement.before, statement.parameters, strict=True) for key in rows
+    }
     moved: dict[Key, Key] = {}
-    for rows, parameters in zip(statement.before, statement.parameters, strict=True):
-        for key in rows.keys() - after.keys():
-            moved[key] = reader.new_key(statement.element, parameters, key)
+    gone = before.keys() - after.keys()
+    while gone:
+        taken = {key: reader.new_key(statement.element, parameters_of[key], key) for key in gone}
+        moved |= taken
+        gone = before.keys() & set(taken.values()) - moved.keys()
     after |= reader.rows_of(list(moved.values()), lock=True)
 
     for row in changed_rows(before, after, moved):
@@ -558,6 +601,10 @@ class _Reader(NamedTuple):
         """Return the key that an UPDATE with *parameters* gives to the row with *key*, if it sets the key to a value."""
         compiled = element.compile(dialect=self.connection.dialect, column_keys=list(parameters))
         values = compiled.params | parameters
+        # A parameter of the application can have another name than its column.
+        for column, value in _by_keys(element._values or {}).items():
+            if isinstance(value, BindParameter) and value.key in values:
+                values[column] = values[value.key]
 
         columns = self.table.columns_of_key
         pairs = zip(columns, parts_of(key), strict=True)
@@ -578,13 +625,13 @@ class _Reader(NamedTuple):
             return self._conflicting_with_query(element, parameters)
 
         found: Rows = {}
-        for values in _inserted_values(element, parameters):
+        for values, given in _inserted_values(self.table.table, element, parameters):
             for columns in self.table.unique_keys():
                 conditions = [column == value for column, value in _values_of(columns, values)]
 
                 # A key of which a function computes a part has no conflict that could be known before.
                 if len(conditions) == len(columns):
-                    found |= self.rows(*conditions, lock=True)
+                    found |= self.rows(*conditions, parameters=given, lock=True)
         return found
 
     def _conflicting_with_query(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
@@ -602,24 +649,23 @@ class _Reader(NamedTuple):
         return found
 
 
-def _inserted_values(element: Any, parameters: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the values of each row of an INSERT by the keys of their columns."""
+def _inserted_values(
+    table: Any, element: Any, parameters: list[Mapping[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Yield the values of each row of an INSERT by the keys of their columns, and the parameters of its execution."""
     fixed = _by_keys(element._values or {})
     for given in parameters:
-        yield fixed | dict(given)
+        yield fixed | dict(given), given
 
     for rows in element._multi_values:
         for row in rows:
-            yield _by_keys(row)
+            values = row if isinstance(row, Mapping) else dict(zip(table.columns, row, strict=False))
+            yield _by_keys(values), {}
 
 
 def _by_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the values of a statement by the keys of their columns; of a bound one, the value itself."""
-    values = {}
-    for column, value in row.items():
-        key = getattr(column, "key", column)
-        values[key] = getattr(value, "value", value)
-    return values
+    """Return the values of a statement by the keys of their columns."""
+    return {getattr(column, "key", column): value for column, value in row.items()}
 
 
 def _values_of(columns: Sequence[Any], values: Mapping[str, Any]) -> list[tuple[Any, Any]]:
@@ -630,7 +676,7 @@ def _values_of(columns: Sequence[Any], values: Mapping[str, Any]) -> list[tuple[
         if column.key in values:
             pairs.append((column, values[column.key]))
         elif default is not None and default.is_scalar:
-            pairs.append((column, default.arg))
+            pairs.append((column, literal(default.arg, column.type)))
         elif (constant := _server_constant(column)) is not None:
             pairs.append((column, constant))
     return pairs
@@ -658,22 +704,20 @@ class _Table(NamedTuple):
     """A tracked table, and the names of its columns in events."""
 
     table: Any
-    names: dict[Any, str]
+    label: str
+    """Its name in operations and entry ids."""
+
+    names: dict[str, str]
+    """The names in events by the keys of the columns."""
+
     fields: TrackedFields
     is_association: bool
     """Whether no model has this table: its rows are pairs of objects."""
 
     @property
-    def label(self) -> str:
-        """The name of the table in operations and entry ids."""
-        label: str = self.table.fullname
-        return label
-
-    @property
     def key_columns(self) -> list[Any]:
         """The columns of the primary key, which an association table may lack."""
-        key = self.table.primary_key
-        return list(key.columns)
+        return list(self.table.primary_key)
 
     @property
     def columns_of_key(self) -> list[Any]:
@@ -685,7 +729,7 @@ class _Table(NamedTuple):
     def rows_from(self, result: Iterable[Any]) -> Rows:
         """Return the rows of a result that has all columns, by their keys."""
         names = list(self.names.values())
-        names_of_key = [self.names[column] for column in self.columns_of_key]
+        names_of_key = [self.names[column.key] for column in self.columns_of_key]
 
         rows: Rows = {}
         for values in result:
@@ -707,7 +751,7 @@ class _Table(NamedTuple):
 
         # Protocols limit the parameters of a statement, so more keys than that are written into its text.
         is_long = len(without) > _MOST_PARAMETERS
-        condition = operand.in_(bindparam(None, without, expanding=True, literal_execute=is_long))
+        condition = operand.in_(bindparam(None, without, literal_execute=is_long))
         return or_(condition, *[self._has_key(key) for key in with_null])
 
     def _has_key(self, key: Key) -> Any:
@@ -729,7 +773,7 @@ class _Table(NamedTuple):
         """Return a row whose key an expression has changed, so that it cannot be found again."""
         after = dict(row.before or {})
         for column in self.columns_of_key:
-            name = self.names[column]
+            name = self.names[column.key]
             after[name] = EXPRESSION
         return row._replace(after=after)
 
@@ -750,7 +794,7 @@ class _Table(NamedTuple):
         entry_ids = []
         for column, part in zip(self.columns_of_key, parts_of(key), strict=True):
             # A masked column names its object neither here nor in the changes.
-            if self.names[column] not in self.fields.mask:
+            if self.names[column.key] not in self.fields.mask:
                 labels = [foreign_key.column.table.fullname for foreign_key in column.foreign_keys]
                 entry_ids += [f"{label}:{key_text(part)}" for label in labels]
         return entry_ids
@@ -758,6 +802,16 @@ class _Table(NamedTuple):
 
 def _table_of(table: Any) -> _Table | None:
     """Return the tracked fields of *table*."""
+    if isinstance(table, Alias):
+        known = _table_of(table.element)
+        return None if known is None else known._replace(table=table)
+    if isinstance(table, Join):
+        if any(isinstance(part, Table) and _table_of(part) for part in iterate(table)):
+            raise AuditValueError(
+                f"update of {table}: expected one tracked table, got a join; execute one for each table"
+            )
+        return None
+
     if table not in _tables:
         _tables[table] = next(_find_table(table), None)
     return _tables[table]
@@ -765,21 +819,20 @@ def _table_of(table: Any) -> _Table | None:
 
 def _find_table(table: Any) -> Iterator[_Table]:
     # A model that is tracked itself takes precedence over its base.
-    models = sorted(_tracked, key=_is_mapped, reverse=True)
+    models = sorted(_tracked, key=lambda model: _mapper_of(model) is None)
     pairs = []
     for model in models:
         fields = _tracked[model]
         pairs += [(mapper, fields) for mapper in _mappers_of(model)]
 
     for mapper, fields in pairs:
-        if mapper.local_table == table:
-            attributes = _names_of(mapper)
-            names = {column: attributes.get(column, column.key) for column in mapper.local_table.columns}
-            yield _Table(mapper.local_table, names, fields, is_association=False)
+        if table in _tables_of(mapper):
+            names = {column.key: column.key for column in table.columns} | _names_of(mapper, table)
+            yield _Table(table, table.fullname, names, fields, is_association=False)
 
     for mapper, fields in pairs:
         for relationship in mapper.relationships:
             secondary = relationship.secondary
             if secondary is not None and secondary == table:
-                names = {column: column.key for column in secondary.columns}
-                yield _Table(secondary, names, fields._replace(fields=None), is_association=True)
+                names = {column.key: column.key for column in secondary.columns}
+                yield _Table(secondary, secondary.fullname, names, fields._replace(fields=None), is_association=True)

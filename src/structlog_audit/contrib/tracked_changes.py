@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from enum import Enum
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -236,14 +237,23 @@ def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
 
     def record() -> None:
         log = get_audit_logger()
-        for event in events:
-            log.info(
-                event.operation,
-                entry_ids=event.entry_ids,
-                metadata=event.metadata,
-            )
+        call_all(
+            partial(log.info, event.operation, entry_ids=event.entry_ids, metadata=event.metadata) for event in events
+        )
 
     return lambda: context.run(record)
+
+
+def call_all(functions: Iterable[Callable[[], object]]) -> None:
+    """Call all *functions*, and raise the first error afterwards: each event is recorded, or counted as lost."""
+    errors = []
+    for function in functions:
+        try:
+            function()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 # --- What databases do to transactions by themselves --------------------------------------------------------------------
@@ -251,13 +261,24 @@ def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
 COMMITTING_BY_DDL = frozenset({"mysql", "mariadb"})
 """The names of the databases that commit before they execute a definition."""
 
+_BEFORE = r"(?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*"
+"""Space and comments before the first word of a statement, for verbose expressions."""
+
 _COMMITTING = re.compile(
-    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
+    rf"""(?ix) {_BEFORE}
     (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
     (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
       | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
 )
 """The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
+
+_CONTROL = re.compile(
+    rf"""(?ix) {_BEFORE} (?P<verb> ABORT | COMMIT | END | RELEASE | ROLLBACK | SAVE | SAVEPOINT ) \b
+    (?: \s+ (?: SAVEPOINT | TO | TRAN | TRANSACTION | WORK ) \b )* (?: \s+ ["`\[]? (?P<name> [^\s;"`\]]+ ) )?"""
+)
+"""The statements that end a transaction or a part of it, in the words of all databases."""
+
+_VERBS = {"END": "commit", "ABORT": "rollback", "SAVE": "savepoint"}
 
 _DEADLOCK = 1213
 """The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
@@ -266,6 +287,58 @@ _DEADLOCK = 1213
 def commits_first(database: str, sql: str) -> bool:
     """Return whether a database commits the transaction before it executes *sql*, even if that fails then."""
     return database in COMMITTING_BY_DDL and _COMMITTING.match(sql) is not None
+
+
+def control_of(sql: str) -> tuple[str, str]:
+    """Return what *sql* does to its transaction, and the name of the savepoint.
+
+    Returns:
+        ``commit``, ``rollback``, ``rollback to``, ``savepoint`` or ``release``; an empty text for other statements.
+    """
+    found = _CONTROL.match(sql)
+    if found is None:
+        return "", ""
+
+    word, name = found["verb"].upper(), (found["name"] or "").lower()
+    verb = _VERBS.get(word, word.lower())
+    if verb not in ("commit", "rollback"):
+        return verb, name
+
+    # The end of a transaction of two phases is not that of this one, and AND CHAIN begins another.
+    if name == "prepared":
+        return "", ""
+    is_whole = verb == "commit" or name in ("", "and")
+    return (verb, "") if is_whole else ("rollback to", name)
+
+
+class Savepoints:
+    """The savepoints of a transaction, with the number of changes that there were when each of them began."""
+
+    def __init__(self) -> None:
+        # Several can have the same name: the newest counts.
+        self._begun: list[tuple[str, int]] = []
+
+    def follow(self, verb: str, name: str, count: int) -> int:
+        """Follow a statement, and return how many of the *count* changes before it are kept."""
+        if not count:
+            # What is left from another transaction.
+            self._begun.clear()
+        if verb == "savepoint":
+            self._begun.append((name, count))
+        elif verb == "release":
+            self._return_to(name)
+            del self._begun[-1:]
+        elif verb == "rollback to":
+            return self._return_to(name)
+        return 0 if verb == "rollback" else count
+
+    def _return_to(self, name: str) -> int:
+        """Forget the savepoints after *name*, and return how many changes there were when it began."""
+        while self._begun and self._begun[-1][0] != name:
+            self._begun.pop()
+
+        # One that is not known began before the first change.
+        return self._begun[-1][1] if self._begun else 0
 
 
 def outcome_of_error(database: str, error: Any) -> Literal["kept", "failed", "rolled back"]:

@@ -134,6 +134,8 @@ _UNWRAP: dict[str, Callable[[Any], Any]] = {
     "django.utils.functional.Promise": str,
     "numpy.generic": _numpy_scalar,
     "numpy.ndarray": _numpy_array,
+    # The class of wrapt's C extension names no module before version 2.
+    "builtins.ObjectProxy": _wrapped,
     "wrapt.proxies.ObjectProxy": _wrapped,
     "wrapt.wrappers.ObjectProxy": _wrapped,
 }

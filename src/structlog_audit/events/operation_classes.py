@@ -56,7 +56,10 @@ def _words(text: str) -> frozenset[str]:
 
 _VERBS: Final[Mapping[OperationClass, frozenset[str]]] = {
     OperationClass.CREATE: _words(
-        "create add insert store register import upload ingest provision enroll duplicate signup"
+        """
+        create add insert store register import upload ingest provision enroll enrol duplicate signup install hire
+        prescribe
+        """
     ),
     OperationClass.READ: _words(
         "read recall get list view query search find fetch retrieve describe show preview browse watch peek"
@@ -66,7 +69,10 @@ _VERBS: Final[Mapping[OperationClass, frozenset[str]]] = {
         update edit modify change alter put patch write save set rename move replace merge reset compact
         restore recover undelete untrash undo cancel archive unarchive publish unpublish lock unlock
         enable disable activate deactivate reactivate suspend unsuspend attach detach associate disassociate
-        assign unassign tag untag transfer renew rotate
+        assign reassign unassign tag untag subscribe unsubscribe transfer renew rotate extend reschedule postpone reserve
+        pay repay prepay charge refund reimburse deposit withdraw redeem waive void fulfil fulfill restock
+        amend rectify annotate adjust append increment decrement upsert convert migrate upgrade downgrade finalize finalise
+        hide unhide mute unmute ban unban redact anonymize anonymise pseudonymize pseudonymise
         """
     ),
     OperationClass.DELETE: _words(
@@ -82,10 +88,17 @@ _VERBS: Final[Mapping[OperationClass, frozenset[str]]] = {
     ),
     OperationClass.CONFIGURATION: _words("configure reconfigure"),
     OperationClass.OTHER: _words(
-        "run execute invoke start stop restart reboot pause resume send notify approve reject verify validate ping trigger"
+        """
+        run execute invoke start stop restart reboot pause resume send notify remind invite submit resubmit accept decline
+        approve reject confirm acknowledge verify validate ping trigger
+        """
     ),
 }
-"""Verbs in their base form. A word that often means something else (access, open, post, scan, sync) is not among them."""
+"""Verbs in their base form, by what the operation does to the data that it names.
+
+It changes what remains afterwards, in content, state, place or owner (``update``), or it hands over, decides or runs something
+(``other``). A word that often means something else (access, open, post, scan, sync, close, ship) is not among them.
+"""
 
 _NOUNS: Final[Mapping[str, OperationClass]] = {
     **dict.fromkeys(_words("creation addition insertion registration enrollment provisioning"), OperationClass.CREATE),
@@ -101,7 +114,7 @@ _NOUNS: Final[Mapping[str, OperationClass]] = {
 _NOUN_LIKE: Final = _words(
     """
     import upload list view query search set change patch export download print dump share grant watch archive tag store
-    transfer reset lock drop show truncate
+    transfer reset lock drop show truncate pay charge refund deposit reserve ban upgrade downgrade hire
     """
 )
 """Verbs that are things as well: a change set, an export job."""
@@ -130,6 +143,12 @@ _IRREGULAR: Final[Mapping[str, str]] = {
     "signout": "signedout",
     "signup": "signedup",
     "cancel": "cancelled canceled",
+    "pay": "paid",
+    "repay": "repaid",
+    "prepay": "prepaid",
+    "withdraw": "withdrawn withdrew",
+    "hide": "hidden hid",
+    "unhide": "unhidden unhid",
 }
 """The past forms that do not follow the rule."""
 

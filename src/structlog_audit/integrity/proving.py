@@ -55,9 +55,15 @@ def prove(trail: str, event_id: str) -> ProvenLine:
         place, position, line = _find_line(files, event_id)
 
         segment = segments_of(trail, files, hashes, checkpoint.size)[place]
-        if segment is None or position >= segment.lines:
+        index = None if segment is None or position >= segment.lines else segment.leaf_of(position)
+        leaf = leaf_hash(line)
+        if index is None or hashes.read(0, index, 1) != leaf:
+            # The segments are a hint, which may be wrong.
+            found = hashes.find(leaf, 0, checkpoint.size)
+            index = index if found is None else found
+
+        if index is None:
             raise AuditValueError(f"{event_id}: its line is not sealed yet: try again after the next checkpoint")
-        index = segment.leaf_of(position)
         return prove_leaf(event_id, line, index, f"{trail}.seal", hashes)
 
 
@@ -100,9 +106,14 @@ def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | N
     return found
 
 
-def segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
-    """Return the sealed segment in each of *files*, the files of *trail*, in a tree of *size* leaves."""
-    segments = read_segments(f"{trail}.seal", size)
+def segments_of(
+    trail: str, files: list[SegmentFile], hashes: HashFiles, size: int, *, is_hinted: bool = True
+) -> list[SealedSegment | None]:
+    """Return the sealed segment in each of *files*, the files of *trail*, in a tree of *size* leaves.
+
+    The hint of the seal, if it *is_hinted*, may be wrong: whoever finds that reads all lines instead.
+    """
+    segments = read_segments(f"{trail}.seal", size) if is_hinted else None
     if segments is None:
         segments = rebuild_segments(files, hashes, size)
     return match_segments(files, segments, hashes)

@@ -35,6 +35,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     SegmentFile,
     SegmentReader,
     TrailFolder,
+    first_leaf,
     fold_right,
     leaf_hashes,
     match_segments,
@@ -105,12 +106,34 @@ class VerifiedLines(io.RawIOBase):
 
     def _find_segments(self, folder: str) -> Sequence[SealedSegment | None]:
         size = self.checkpoint.size
-        segments = read_segments(folder, size)
-        if segments is None:
-            segments = rebuild_segments(self._files, self._hashes, size)
+        hinted = read_segments(folder, size)
+        matched = [] if hinted is None else self._match(hinted)
+        if matched and self._begin_as_sealed(matched):
+            return matched
 
-        present = self._trail.present(self._files, segments, self._hashes, size)
+        # The hint is lost or wrong, or lines were changed. It stays where it names more lines than are found.
+        found = self._match(rebuild_segments(self._files, self._hashes, size))
+        if hinted is None or _line_count(found) >= _line_count(matched):
+            return found
+
+        # The trail remembers the last segments that it was asked for, so these are matched again.
+        return self._match(hinted)
+
+    def _match(self, segments: Sequence[SealedSegment]) -> list[SealedSegment | None]:
+        """Return the segment in each file, without what the trail does not have."""
+        present = self._trail.present(self._files, list(segments), self._hashes, self.checkpoint.size)
         return match_segments(self._files, present, self._hashes)
+
+    def _begin_as_sealed(self, matched: Sequence[SealedSegment | None]) -> bool:
+        """Return whether each file begins with the first line of its segment, and one without a segment with another line."""
+        for file, segment in zip(self._files, matched, strict=True):
+            leaf = first_leaf(file)
+            if segment is not None and segment.read(self._hashes, 0, 1) != leaf:
+                return False
+            if segment is None and leaf and self._hashes.find(leaf, 0, self.checkpoint.size) is not None:
+                return False
+
+        return True
 
     def readable(self) -> bool:
         """Return True."""
@@ -277,6 +300,10 @@ class _ProvedSegment:
                 count -= taken
                 position += taken
             position -= min(position, run.lines)
+
+
+def _line_count(segments: Sequence[SealedSegment | None]) -> int:
+    return sum(segment.lines for segment in segments if segment is not None)
 
 
 def _index_of(leaf: bytes, leaves: bytes) -> int | None:

@@ -1,8 +1,8 @@
 """The rules of a monitor, defined in code, in a ``dictConfig`` or in a file.
 
 * A rule has one bound: ``more_than`` events, ``success_rate_below``, ``avg_duration_ms_above`` or ``p95_duration_ms_above``
-  in a window of a length (``within``); ``first_seen`` values; or ``no_event_for`` a time. The filters of queries,
-  ``operation_class``, ``during`` and ``outside`` select the events that count.
+  in a window of a length (``within``); ``first_seen`` values; or ``no_event_for`` a time. The filters of queries, ``during``
+  and ``outside`` select the events that count.
 * A duration is a `datetime.timedelta`, a number of seconds, or text: ``"90s"``, ``"15m"``, ``"24h"``, ``"7d"``, ``"1h30m"``.
 * An error names the rule, the parameter, its value and the expected one; for a file, the file as well.
 """
@@ -21,7 +21,6 @@ from structlog_audit._config_files import load_file
 from structlog_audit._durations import format_duration, parse_duration
 from structlog_audit._references import resolve_references
 from structlog_audit._validation import require_integer
-from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
 from structlog_audit.monitoring.working_hours import WorkingHours, working_hours_of
 from structlog_audit.query.field_tests import METADATA
@@ -47,7 +46,6 @@ _KEYS = ("rules", "working_hours")
 
 _NOT_FILTERS = frozenset(("event_id", "start_time", "end_time", "since", "until"))
 _SUBJECTS = ("user_id", "session_id", "operation", "status")
-_CLASSES = (*(found.value for found in OperationClass), UNCLASSIFIED)
 
 Subjects = str | Collection[str]
 """A field or several: ``"user_id"``, ``"session_id"``, ``"operation"``, ``"status"``, or ``"metadata."`` and a path."""
@@ -78,7 +76,6 @@ class Rule:
         level: The level of alerts as log records.
         max_subjects: The values that are kept with *per* and *first_seen*; at least 1. The one longest without an event is
             dropped; with *no_event_for*, further ones are not watched.
-        operation_class: The classes of the operations that count: ``"export"``, or a list.
         during: Only events in these working hours count; *no_event_for* measures working time.
         outside: Only events outside these working hours count.
         filters: The events that count, as in queries. Only application events, unless ``kind=`` selects others.
@@ -98,11 +95,10 @@ class Rule:
     quiet: dt.timedelta
     level: int
     max_subjects: int
-    operation_class: frozenset[str] | None
     during: WorkingHours | None
     outside: WorkingHours | None
-    filters: Mapping[str, Any] = field(hash=False)
-    conditions: Conditions = field(repr=False, compare=False)
+    filters: Mapping[str, Any] = field(compare=False)
+    conditions: Conditions = field(repr=False, hash=False)
 
     def __init__(
         self,
@@ -121,7 +117,6 @@ class Rule:
         quiet: Duration | None = None,
         level: int | str = logging.WARNING,
         max_subjects: int = 10_000,
-        operation_class: str | Collection[str] | None = None,
         during: WorkingHours | Mapping[str, Any] | None = None,
         outside: WorkingHours | Mapping[str, Any] | None = None,
         **filters: Unpack[Filters],
@@ -155,7 +150,6 @@ class Rule:
                 "quiet": checked_duration("quiet", _or(quiet, 0), minimum=0),
                 "level": _level(level),
                 "max_subjects": require_integer("max_subjects", max_subjects, least=1),
-                "operation_class": _classes(operation_class),
                 "during": None if during is None else working_hours_of("during", during),
                 "outside": None if outside is None else working_hours_of("outside", outside),
                 "filters": dict(filters),
@@ -355,21 +349,6 @@ def _subjects(name: str, value: Any) -> str | tuple[str, ...] | None:
             )
 
     return value if isinstance(value, str) else tuple(fields)
-
-
-def _classes(value: Any) -> frozenset[str] | None:
-    if value is None:
-        return None
-
-    names = [value] if isinstance(value, str) else value
-    if isinstance(names, Mapping) or not isinstance(names, Collection) or not names:
-        raise AuditTypeError(f"operation_class={value!r}: expected a class such as 'delete', or a list of classes")
-
-    for name in names:
-        if name not in _CLASSES:
-            raise AuditValueError(f"operation_class={value!r}: expected one of {', '.join(_CLASSES)}, got {name!r}")
-
-    return frozenset(str(name) for name in names)
 
 
 def _level(level: Any) -> int:

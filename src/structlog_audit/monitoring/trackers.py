@@ -18,13 +18,14 @@ import hashlib
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 from structlog_audit.events.event import operation_of
-from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses, registered_operations
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.monitoring.alerts import MEASURES, AnyWindow, Subject
 from structlog_audit.monitoring.rules import Rule
 from structlog_audit.query.field_tests import METADATA, text_of, values_at
@@ -66,12 +67,14 @@ class Tracker:
         self.rule = rule
         self.alerts = 0
         self.forgotten = 0
-        self._classes = classes
+        self._of_class = rule.conditions.operation_class
+        if self._of_class is not None and classes is not None:
+            self._of_class = replace(self._of_class, classes=classes)
 
         # The dispatch members are checked by `accepts`, once per combination; the rest with each event.
         names = dict(rule.conditions.names)
         self._accepted = [names.pop(name, None) for name in DISPATCH]
-        remaining = msgspec.structs.replace(rule.conditions, names=tuple(names.items()))
+        remaining = msgspec.structs.replace(rule.conditions, names=tuple(names.items()), operation_class=None)
         self._conditions = None if remaining == Conditions(()) else remaining
 
         fields = (rule.per,) if isinstance(rule.per, str) else rule.per or ()
@@ -83,11 +86,8 @@ class Tracker:
 
     def accepts(self, names: tuple[str | None, ...]) -> bool:
         """Return whether the rule may concern events with these `DISPATCH` members."""
-        wanted = self.rule.operation_class
-        if wanted is not None:
-            classes = registered_operations() if self._classes is None else self._classes
-            if (classes.class_of(names[0] or "") or UNCLASSIFIED) not in wanted:
-                return False
+        if self._of_class is not None and not self._of_class.matches((names[0] or "",)):
+            return False
 
         return all(accepted is None or name in accepted for name, accepted in zip(names, self._accepted, strict=True))
 

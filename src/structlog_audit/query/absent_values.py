@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from structlog_audit.events.codec import MARKS, StoredEvent
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses, registered_operations
 from structlog_audit.query.filters import ORDINARY, Conditions
 
 PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}|s_[A-Za-z0-9_-]{32}")
@@ -46,7 +47,7 @@ _PATTERN_SIGNS: Final = frozenset("*?[")
 _STYLE = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\da-zA-Z_]+|\d+")
 
-EXPLAINED: Final = ("operation", "user_id", "session_id", "status")
+EXPLAINED: Final = ("operation", "operation_class", "user_id", "session_id", "status")
 """The members beside the metadata with values that are explained."""
 
 METADATA: Final = "metadata."
@@ -61,21 +62,25 @@ class _Values:
         self.counts: Counter[str] = Counter()
         self.found: set[str] = set()
 
-    def add(self, value: str) -> None:
+    def add(self, value: str, count: int = 1) -> None:
         """Count *value*."""
         if value in self.wanted:
             self.found.add(value)
         if value in self.counts or len(self.counts) < _MOST_VALUES:
-            self.counts[value] += 1
+            self.counts[value] += count
 
 
-def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[str]]) -> list[str]:
+def absent_values(
+    events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[str]], classes: OperationClasses | None = None
+) -> list[str]:
     """Return a sentence for each of the values *wanted* that none of *events* has. O(number of events).
 
     Args:
         events: The events that a query without these conditions finds.
         wanted: The values that the query asks for, by member: one of `EXPLAINED`, or ``metadata.KEY``.
+        classes: The classes of operations; None stands for those of this process.
     """
+    class_of = (classes or registered_operations()).class_of
     values = {name: _Values(given) for name, given in wanted.items()}
     keys: Counter[str] = Counter()
     asks_for_keys = any(name.startswith(METADATA) for name in values)
@@ -84,6 +89,9 @@ def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[s
     for event in events:
         total += 1
         for name, of_member in values.items():
+            if name == "operation_class":
+                of_member.add(str(class_of(event.operation) or UNCLASSIFIED))
+                continue
             for value in _values_of(event, name):
                 of_member.add(value)
         if asks_for_keys:
@@ -97,6 +105,35 @@ def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[s
     return hints
 
 
+def absent_of_counted(
+    counted: Mapping[str, Iterable[tuple[str | None, int]]],
+    wanted: Mapping[str, Iterable[str]],
+    classes: OperationClasses | None = None,
+) -> list[str]:
+    """As `absent_values`, of values that are counted already.
+
+    Args:
+        counted: The values of each member and how often events have them, in the order of the first; None is no value.
+            Of ``operation_class`` the operations.
+        wanted: The values that the query asks for, of members in `EXPLAINED`.
+        classes: As for `absent_values`.
+    """
+    class_of = (classes or registered_operations()).class_of
+    hints: list[str] = []
+    for name, given in wanted.items():
+        values = _Values(given)
+        total = 0
+        for value, count in counted[name]:
+            total += count
+            if name == "operation_class":
+                values.add(str(class_of(value or "") or UNCLASSIFIED), count)
+            elif value is not None:
+                values.add(value, count)
+        if total:
+            hints += _hints(name, values, Counter())
+    return hints
+
+
 def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions: Conditions) -> None:
     """Warn the caller of a query without an answer if it asked pseudonyms for a clear name.
 
@@ -106,7 +143,8 @@ def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions:
         conditions: The filters of the query.
     """
     in_range = msgspec.structs.replace(ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time)
-    reason = asked_of_pseudonyms(select(in_range, newest_first=True), conditions)
+    events = select(in_range, newest_first=True, at_most=_MOST_SAMPLED)
+    reason = asked_of_pseudonyms(events, conditions)
     if reason is not None:
         # Above this function are `_explain_absence`, the query, and its caller.
         warnings.warn(reason, RuntimeWarning, stacklevel=4)

@@ -28,7 +28,7 @@ class UserActivity(NamedTuple):
 
     Attributes:
         user_id: The user, or None for the events without one.
-        month: The month in UTC, such as ``2025-01``.
+        month: The month in the time zone that was asked for, such as ``2025-01``.
         operations: How often the user did each operation. The six are called by their names.
         failures: The number of failures.
         first: The `moment_of` the first event, in the order of commit.
@@ -68,7 +68,7 @@ class Activity:
     """The counts of a set of events.
 
     Attributes:
-        hours: The number of events by the beginning of the hour and the status.
+        hours: The number of events by a time in the hour and the status.
         outcomes: The number of events by operation and status.
         entries: The number of their entry ids, alike.
         durations: The durations of each operation.
@@ -83,11 +83,9 @@ class Activity:
     totals_ms: defaultdict[str, Sum] = field(default_factory=lambda: defaultdict(Sum))
     users: Iterable[UserActivity] = ()
 
-    def add(self, event: StoredEvent) -> None:
-        """Count *event*, but for its user."""
+    def add(self, event: StoredEvent, hour: dt.datetime) -> None:
+        """Count *event*, which is in this *hour*, but for its user."""
         outcome = event.operation, event.status
-        hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
-
         self.hours[hour, event.status] += 1
         self.outcomes[outcome] += 1
         self.entries[outcome] += len(event.entry_ids)

@@ -14,6 +14,7 @@ from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind, rfc3339
+from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
@@ -29,7 +30,7 @@ from structlog_audit.query.statistics import (
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
     from structlog_audit.query.activity import CountedEvents
-
+    from structlog_audit.query.field_tests import FieldTest
 
 _COUNTED = {"lost": Cause.LOST, "raised": Cause.RAISED, "pending": Cause.PENDING}
 """Counters of a handler that are zero if nothing is missing."""
@@ -252,12 +253,28 @@ class EventSource:
         return {**found, "unknown_status": unknown_status}
 
     @contextmanager
-    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
-        """Provide the counts of the events that match *conditions*, for the duration of a ``with`` block.
+    def _counted_events(self, conditions: Conditions, zone: dt.tzinfo = dt.UTC) -> Iterator[CountedEvents | None]:
+        """Provide the counts of the events that match *conditions*, by hours and months of *zone*, for a ``with`` block.
 
         None means that the source must read each event for them.
         """
         yield None
+
+    def _narrowed(self, conditions: Conditions, *tests: FieldTest) -> Conditions:
+        """Return *conditions*, and that one of *tests* passes if the source then reads fewer events.
+
+        The caller ignores the events that pass none of them.
+        """
+        return conditions
+
+    def _absent_values(
+        self, conditions: Conditions, wanted: Mapping[str, Iterable[str]], classes: OperationClasses | None = None
+    ) -> list[str]:
+        """Return a sentence for each of the values *wanted*, by member, that no event has that matches *conditions*."""
+        # Imported lazily: it delays the import of the library.
+        from structlog_audit.query.absent_values import absent_values
+
+        return absent_values(self.select(conditions, newest_first=False), wanted, classes)
 
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:
@@ -340,8 +357,11 @@ class EventSource:
         return export(events, path, format=format, columns=columns, cells=cells, full_text=full_text, now=self._now())
 
 
-def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a source about an export: itself, the period, the *filters* and the *verdict* on completeness."""
+def export_information(verdict: Completeness, filters: Mapping[str, Any], zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+    """Return the facts of a source about an export: itself, the period, the *filters* and the *verdict* on completeness.
+
+    Sentences have the times of *zone*.
+    """
     source = verdict.source.sentence()
     # The sentence of trails names their files.
     if verdict.source.paths and not verdict.source.segments:
@@ -352,7 +372,7 @@ def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dic
         "period_end": None if verdict.end is None else rfc3339(verdict.end),
         "filters": dict(filters),
         "completeness": verdict.verdict.value,
-        "completeness_report": verdict.to_dict(),
+        "completeness_report": verdict.to_dict(zone),
     }
 
 

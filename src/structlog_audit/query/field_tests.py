@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.query.filters import Conditions, Matchable, contains
+from structlog_audit.query.filters import Conditions, Matchable, OfClass, contains
 
 METADATA = "metadata."
 """The beginning of the name of a field that is a path of the metadata."""
@@ -56,6 +56,31 @@ class Absent:
     def matches(self, values: Values) -> bool:
         """As `OneOf.matches`."""
         return all(item in (None, "") for item in values)
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """The text, or the JSON, of a value has one of these beginnings, and none of the others."""
+
+    beginnings: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
+        texts = [text_of(item) for item in values if item is not None]
+
+        return any(text.startswith(self.beginnings) and not text.startswith(self.others) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Includes:
+    """The text, or the JSON, of a value has this text in it."""
+
+    text: str
+
+    def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
+        return any(self.text in text_of(item) for item in values if item is not None)
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ class Bound:
         return False
 
 
-Matcher = OneOf | Pattern | Absent | EqualTo | Number | Bound
+Matcher = OneOf | OfClass | Pattern | StartsWith | Includes | Absent | EqualTo | Number | Bound
 """A comparison of the values of a field."""
 
 

@@ -4,8 +4,9 @@
 
 * Filters combine with AND. An omitted filter, or `ANY`, matches every event. A list, tuple or set matches any of its items;
   an empty one matches nothing.
-* ``None`` selects events without a user, session or kind. For times and durations it means "no bound". For every other filter
-  it is an error: a filter never silently matches everything.
+* ``None`` selects events without a user, session, kind or class. For times and durations it means "no bound". For every other
+  filter it is an error: a filter never silently matches everything.
+* ``operation_class`` compares the class of the operation (`structlog_audit.OperationClass`), or ``"unclassified"``.
 * ``entry_ids`` matches events that touched at least one of the ids. ``metadata`` is containment, as PostgreSQL's ``@>``.
 * Time ranges are half-open, ``start_time <= t < end_time``; a naive datetime is local time. Duration bounds are inclusive.
 * ``since`` and ``until`` are the same bounds as people say them: a date, a timedelta (that long ago), or a text such as
@@ -17,14 +18,20 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, ForwardRef, Protocol, TypedDict, TypeVar
 
 import msgspec
 
 from structlog_audit.events.event import EventStatus, Identifier, Kind, operation_of, status_of, utc
 from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
+from structlog_audit.events.operation_classes import (
+    UNCLASSIFIED,
+    OperationClass,
+    OperationClasses,
+    registered_operations,
+)
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.times import Time, resolve_time
 
@@ -52,7 +59,7 @@ WordFilter = str | Names
 """A filter by operation or status."""
 
 OptionalWordFilter = str | Names | None
-"""A filter by kind; ``None`` selects the application events."""
+"""A filter by kind or class; ``None`` selects the events without one."""
 
 
 class Filters(TypedDict, total=False):
@@ -62,6 +69,7 @@ class Filters(TypedDict, total=False):
     user_id: OptionalIdFilter
     session_id: OptionalIdFilter
     operation: WordFilter
+    operation_class: OptionalWordFilter
     status: WordFilter
     kind: OptionalWordFilter
     entry_ids: IdFilter
@@ -80,6 +88,8 @@ class Matchable(Protocol):
     @property
     def timestamp(self) -> dt.datetime: ...
     @property
+    def operation(self) -> str: ...
+    @property
     def entry_ids(self) -> list[str]: ...
     @property
     def metadata(self) -> dict[str, Any]: ...
@@ -88,6 +98,29 @@ class Matchable(Protocol):
 
 
 AnyEvent = TypeVar("AnyEvent", bound=Matchable)
+
+
+CLASSES: Final = (*map(str, OperationClass), UNCLASSIFIED)
+"""The names of the classes, and the one that stands for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfClass:
+    """An operation is of one of these classes.
+
+    Attributes:
+        wanted: The names of the classes, some of `CLASSES`.
+        classes: The classification; None stands for that of this process when an event is compared.
+    """
+
+    wanted: frozenset[str]
+    classes: OperationClasses | None = None
+
+    def matches(self, operations: Iterable[str]) -> bool:
+        """Return whether any of *operations* matches."""
+        classes = registered_operations() if self.classes is None else self.classes
+
+        return any((classes.class_of(name) or UNCLASSIFIED) in self.wanted for name in operations)
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -104,6 +137,7 @@ class Conditions(msgspec.Struct, frozen=True):
     end_time: dt.datetime | None = None
     min_duration_ms: float | None = None
     max_duration_ms: float | None = None
+    operation_class: OfClass | None = None
 
     def matches(self, event: Matchable) -> bool:
         """Return whether *event* satisfies all conditions."""
@@ -116,6 +150,8 @@ class Conditions(msgspec.Struct, frozen=True):
         if self.end_time is not None and event.timestamp >= self.end_time:
             return False
 
+        if self.operation_class is not None and not self.operation_class.matches((event.operation,)):
+            return False
         if self.entry_ids is not None and self.entry_ids.isdisjoint(event.entry_ids):
             return False
         if self.metadata is not None and not contains(event.metadata, self.metadata):
@@ -169,7 +205,7 @@ def conditions(now: Callable[[], dt.datetime] = _system_time, /, **filters: Any)
 
     Raises:
         AuditTypeError: A filter is unknown, or its value has a type that the filter does not take.
-        AuditValueError: A range is reversed, or a status or kind does not exist.
+        AuditValueError: A range is reversed, or a status, kind or class does not exist.
     """
     unknown = filters.keys() - Filters.__annotations__.keys()
     if unknown:
@@ -189,6 +225,7 @@ def conditions(now: Callable[[], dt.datetime] = _system_time, /, **filters: Any)
         _bound("end_time", "until", given, now),
         _duration("min_duration_ms", given.get("min_duration_ms")),
         _duration("max_duration_ms", given.get("max_duration_ms")),
+        OfClass(class_names(given["operation_class"])) if "operation_class" in given else None,
     )
 
     start_name = "since" if given.get("since") is not None else "start_time"
@@ -217,30 +254,39 @@ def _accepted_values(name: str, value: Any) -> frozenset[str | None]:
 
 def _accepted_value(name: str, value: Any) -> str | None:
     if value is None:
-        if name in ("user_id", "session_id", "kind"):
+        if name in _OPTIONAL:
             return None
         raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to match any")
 
     text = identifier_text(value)
     if text is None:
         raise AuditTypeError(f"{name}={value!r}: expected a string or a list of them, got {type(value).__name__}")
-    return _NAMES[name](text)
+    return _NAMES[name](text) if name in _NAMES else _class_named(text)
 
 
-def _known_word(name: str, known: type[Enum], find: Callable[[str], str | None]) -> Callable[[str], str]:
+def class_names(value: Any) -> frozenset[str]:
+    """Return the classes that the filter ``operation_class`` with this *value* selects, some of `CLASSES`.
+
+    Raises:
+        AuditTypeError, AuditValueError: The value is not the name of a class, or a collection of names.
+    """
+    return frozenset(name or UNCLASSIFIED for name in _accepted_values("operation_class", value))
+
+
+def _known_word(name: str, known: Iterable[str], find: Callable[[str], str | None]) -> Callable[[str], str]:
     """Return a function that gives the canonical form of a word, or an `AuditValueError` that lists the *known* ones."""
 
     def canonical(text: str) -> str:
         found = find(text)
         if found is None:
-            raise AuditValueError(f"{name}={text!r}: expected one of {', '.join(member.value for member in known)}")
+            raise AuditValueError(f"{name}={text!r}: expected one of {', '.join(known)}")
         return found
 
     return canonical
 
 
-def _kind_of(text: str) -> str | None:
-    return text if text in frozenset(Kind) else None
+def _one_of(known: Iterable[str]) -> Callable[[str], str | None]:
+    return lambda text: text if text in known else None
 
 
 _NAMES: dict[str, Callable[[str], str]] = {
@@ -248,10 +294,15 @@ _NAMES: dict[str, Callable[[str], str]] = {
     "user_id": str,
     "session_id": str,
     "operation": lambda text: str(operation_of(text)),
-    "status": _known_word("status", EventStatus, status_of),
-    "kind": _known_word("kind", Kind, _kind_of),
+    "status": _known_word("status", tuple(EventStatus), status_of),
+    "kind": _known_word("kind", tuple(Kind), _one_of(frozenset(Kind))),
 }
 """The filters by a single word or id, each with the function that gives the form a trail line has."""
+
+_class_named = _known_word("operation_class", CLASSES, _one_of(CLASSES))
+
+_OPTIONAL = ("user_id", "session_id", "kind", "operation_class")
+"""The filters for which None means the events without one."""
 
 
 def _entry_ids(value: Any) -> frozenset[str]:

@@ -34,6 +34,9 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 _PERIODS = ("this week", "last week", "this month", "last month", "this year", "last year")
 _WORDS = ("now", *_DAYS, *_WEEKDAYS, *_PERIODS)
 
+_LEAST_LIKENESS = 0.75
+"""The likeness (of `difflib`) from which on a word is suggested: with less, Mars would be near Paris."""
+
 _MONTH = re.compile("([0-9]{4})-([0-9]{2})")
 _DAY_AND_TIME = re.compile(r"(?:(?P<day>.+) )?(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)")
 _SECOND = dt.timedelta(seconds=1)
@@ -87,10 +90,10 @@ def _zone_expected(name: str) -> str:
     # Most mistakes are about upper case, spaces, or the part before the slash.
     wanted = name.strip().replace(" ", "_").lower()
     by_word = {word: zone for zone in sorted(known) for word in (zone.lower(), zone.rpartition("/")[2].lower())}
-    similar = get_close_matches(wanted, by_word, 1)
-    hint = f" Did you mean {by_word[similar[0]]!r}?" if similar else ""
+    similar = get_close_matches(wanted, by_word, 1, cutoff=_LEAST_LIKENESS)
+    hint = f"Did you mean {by_word[similar[0]]!r}?" if similar else "The list is zoneinfo.available_timezones()"
 
-    return f"expected the name of a time zone, such as 'Europe/Berlin'.{hint}"
+    return f"expected the name of a time zone, such as 'Europe/Berlin'. {hint}"
 
 
 def zone_name(zone: dt.tzinfo) -> str:
@@ -157,7 +160,7 @@ def parse_time(name: str, text: str, now: dt.datetime, zone: dt.tzinfo | None = 
 
         time = _day_and_time(word, today) or dt.datetime.fromisoformat(word.upper())
     except (ValueError, OverflowError):
-        similar = get_close_matches(word, _WORDS, 1)
+        similar = get_close_matches(word, _WORDS, 1, cutoff=_LEAST_LIKENESS)
         hint = f" Did you mean {similar[0]!r}?" if similar else f" Use {_FORMS}."
         raise AuditValueError(f"{name}={text!r}: expected a time.{hint}") from None
 

@@ -263,7 +263,7 @@ class ReportAggregates:
     def add_activity(self, activity: Activity) -> None:
         """Add counts of application events; their lists are added one by one."""
         for (hour, status), count in activity.hours.items():
-            self.hours[hour][status] += count
+            self.hours[floor(hour, "hour", self.zone)][status] += count
 
         self.operations = operation_aggregates(activity)
 

@@ -119,7 +119,10 @@ def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:
         count = formatting.number(members[name]["total"])
 
         # Events that are not understood may be among them.
-        figures.append((name, f"≥ {count}" if unknown else count))
+        figure = f"≥ {count}" if unknown else count
+        failed = members[name]["failed"]
+        has_failed = failed and name != "failures"
+        figures.append((name, f"{figure}, {formatting.number(failed)} failed" if has_failed else figure))
 
     if unclassified:
         figures.append(("not classified", formatting.number(unclassified)))

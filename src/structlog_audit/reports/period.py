@@ -25,6 +25,7 @@ MOST_STEPS = 100
 _DAYS_PER_UNIT = {"day": 1, "week": 7}
 _MONTHS_PER_UNIT = {"month": 1, "year": 12, "decade": 120, "century": 1_200}
 _HOUR = dt.timedelta(hours=1)
+_NO_TIME = dt.timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +206,17 @@ def floor(time: dt.datetime, unit: str, zone: dt.tzinfo = dt.UTC) -> dt.datetime
     """
     local = in_zone(time, zone)
     if unit == "hour":
-        return in_zone(local.replace(minute=0, second=0, microsecond=0), dt.UTC)
+        return in_zone(_start_of_hour(local), dt.UTC)
 
     return start_of_day(_first_day(local.date(), unit), zone)
+
+
+def _start_of_hour(local: dt.datetime) -> dt.datetime:
+    start = local.replace(minute=0, second=0, microsecond=0)
+    # After the repeated part of an hour, a time has no fold, but the beginning of its hour has (PEP 495).
+    is_earlier = (start.utcoffset() or _NO_TIME) > (local.utcoffset() or _NO_TIME)
+
+    return start.replace(fold=1) if is_earlier else start
 
 
 def _first_day(day: dt.date, unit: str) -> dt.date:

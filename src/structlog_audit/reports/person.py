@@ -8,7 +8,8 @@ GDPR article 15 asks for the data, article 17 for its erasure: the report has th
 * Nothing is decrypted.
 
 **Performance.** Two passes: over the person's events, which a query finds, and over all events of the period, since any of them
-may name the person. A person without an event takes one more. `structlog_audit.reports.person_data` bounds the memory.
+may name the person; an archive reads only those that do. A person without an event takes one more.
+`structlog_audit.reports.person_data` bounds the memory.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from structlog_audit.events.event import Identifier, Kind, rfc3339
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
-from structlog_audit.query.field_tests import METADATA
-from structlog_audit.query.filters import conditions
+from structlog_audit.query.field_tests import METADATA, FieldTest, OneOf
+from structlog_audit.query.filters import Conditions, conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.redaction.erasable import TOKEN
 from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import NEWEST_OF_USER, ReportAggregates
 from structlog_audit.reports.completeness import completeness_members
+from structlog_audit.reports.counted import HAS_INTENT
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.period import Period, period_of
 from structlog_audit.reports.person_data import IDENTITY, PSEUDONYM_OF_KEY, TOKEN_OF_VAULT, Person, PersonAggregates
@@ -147,7 +148,7 @@ def _aggregate(source: EventSource, period: Period, aggregates: PersonAggregates
             library.open_intents[event.event_id] = event
 
     every = conditions(kind=[None, Kind.GAP, Kind.TRAIL], start_time=period.start, end_time=period.end)
-    for event in source.select(every, newest_first=False):
+    for event in source.select(_concerning(source, every, aggregates, library), newest_first=False):
         if event.kind == Kind.TRAIL:
             aggregates.add_library(event)
         elif event.kind is not None:
@@ -156,6 +157,20 @@ def _aggregate(source: EventSource, period: Period, aggregates: PersonAggregates
             aggregates.add_other(event)
             library.close_intent(event)
     return library
+
+
+def _concerning(
+    source: EventSource, every: Conditions, aggregates: PersonAggregates, library: ReportAggregates
+) -> Conditions:
+    """Return *every*, as far as *source* can leave out events before it reads them: those that do not concern the person."""
+    concerns = aggregates.tests()
+    if concerns is None:
+        return every
+
+    of_library = FieldTest("kind", (OneOf(frozenset((str(Kind.GAP), str(Kind.TRAIL)))),))
+    of_intents = [HAS_INTENT] if library.open_intents else []
+
+    return source._narrowed(every, of_library, *concerns, *of_intents)
 
 
 def _person(
@@ -198,10 +213,10 @@ def _paths(members: Any) -> Sequence[str]:
 
 
 def _absence(source: EventSource, period: Period, person: Person) -> list[str]:
-    """Return why there may be no events by *person*. One pass over the period."""
+    """Return why there may be no events by *person*."""
     in_period = conditions(start_time=period.start, end_time=period.end)
     identity = next(iter(person.names))
-    return absent_values(source.select(in_period, newest_first=False), {"user_id": [identity]})
+    return source._absent_values(in_period, {"user_id": [identity]})
 
 
 def _members(

@@ -20,7 +20,16 @@ from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses
 from structlog_audit.formats.field_mapping import address
 from structlog_audit.query.absent_values import PSEUDONYM
-from structlog_audit.query.field_tests import text_of, values_at
+from structlog_audit.query.field_tests import (
+    METADATA,
+    EqualTo,
+    FieldTest,
+    Includes,
+    OneOf,
+    StartsWith,
+    text_of,
+    values_at,
+)
 from structlog_audit.redaction.erasable import TOKEN, parts_of
 from structlog_audit.redaction.subjects import MASK
 from structlog_audit.reports.aggregation import class_name, event_row, truncated
@@ -82,9 +91,17 @@ class Person:
         return sum(owner in self.names for owner in owners)
 
     @property
-    def has_token(self) -> bool:
-        """Whether one of the names is a token, so that values may be encrypted with its key."""
-        return any(map(TOKEN.fullmatch, self.names))
+    def tokens(self) -> tuple[str, ...]:
+        """The names that are tokens, so that values may be encrypted with their keys."""
+        return tuple(filter(TOKEN.fullmatch, self.names))
+
+    @property
+    def unknown_beginnings(self) -> StartsWith:
+        """The beginnings of pseudonyms and tokens that are `unknown`."""
+        versions = [source.removeprefix(f"{PSEUDONYM_OF_KEY} ") for source in self.names.values()]
+        searched = tuple(f"hmac:{version}:" for version in versions)
+
+        return StartsWith(("hmac:",) if self.has_vault else ("hmac:", "s_"), searched)
 
     def _identities(self, event: StoredEvent) -> Iterator[tuple[str, str]]:
         for place in ("user_id", "session_id"):
@@ -280,7 +297,7 @@ class PersonAggregates:
         self.scope = ErasureScope(person)
         self.unsearched: Counter[str] = Counter()
         self.unclassified = 0
-        self._has_token = person.has_token
+        self._has_token = bool(person.tokens)
 
     def add_own(self, event: StoredEvent, *, is_in_period: bool) -> None:
         """Add an event by the person. One before the period only tells which sessions and entries are theirs."""
@@ -319,6 +336,30 @@ class PersonAggregates:
 
         if any(entry_id in self.created for entry_id in event.entry_ids):
             self.on_created.add(event)
+
+    def tests(self) -> tuple[FieldTest, ...] | None:
+        """Return tests of which one passes for each event that `add_other` counts, after all events by the person.
+
+        None means that each event must be read.
+        """
+        names = self.person.names
+        # As JSON, they are also texts of values that are neither text, numbers nor booleans.
+        if self.person.members and any(name == "null" or name.startswith(("{", "[")) for name in names):
+            return None
+
+        unknown = self.person.unknown_beginnings
+        sessions = OneOf(frozenset((*names, *self.sessions.times)))
+        entries = OneOf(frozenset((*names, *self.created.times)))
+        identities = tuple(EqualTo(name) for name in names)
+        encrypted = tuple(Includes(token) for token in self.person.tokens)
+
+        return (
+            FieldTest("user_id", (unknown,)),
+            FieldTest("session_id", (unknown, sessions)),
+            FieldTest("entry_ids", (unknown, entries)),
+            *(FieldTest(f"{METADATA}{member}", (unknown, *identities)) for member in self.person.members),
+            *(FieldTest(name, encrypted) for name in ("metadata", "error_message") if encrypted),
+        )
 
     def add_library(self, event: StoredEvent) -> None:
         """Add a trail event about the person: their erasure, or a recorded reading that asked for them."""

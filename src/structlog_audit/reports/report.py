@@ -30,7 +30,6 @@ from structlog_audit.events.event import Identifier, Kind
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.field_tests import FieldConditions
@@ -80,8 +79,8 @@ class Report(ReportForms):
         ``integrity``       the verdict on the seal of each trail, with its ``findings`` and the ``evidence`` it rests on: keys,
                             checkpoint, anchors; empty if nothing was verified
         ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``, the
-                            latter with ``total`` and ``by_class`` of every user; and the events ``without_user``, which
-                            count as those of a user ``anonymous``
+                            latter with ``total`` and ``by_class`` of every user; and the events ``without_user``: they are
+                            in the activity of ``anonymous``, who is not among the ``users``
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
         ``comparison``      with the period before, as `structlog_audit.reports.ComparisonReport`, if the source is known to
                             have that period whole; else the ``reasons`` why not
@@ -200,9 +199,9 @@ def compliance_report(
 
 def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:
     """Add the events of the period to *aggregates*, and return the statistics of the application events."""
-    # A source counts by the months of UTC.
-    if user is None and period.zone is dt.UTC:
-        with source._counted_events(conditions(start_time=period.start, end_time=period.end)) as counted:
+    if user is None:
+        in_period = conditions(start_time=period.start, end_time=period.end)
+        with source._counted_events(in_period, period.zone) as counted:
             if counted is not None:
                 return add_counted(counted, period, aggregates)
 
@@ -210,9 +209,9 @@ def _aggregate(source: EventSource, period: Period, user: str | None, aggregates
 
 
 def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:
-    """Return why there may be no events of *user_id*. One pass over the period."""
+    """Return why there may be no events of *user_id*."""
     in_period = conditions(start_time=period.start, end_time=period.end)
-    return absent_values(source.select(in_period, newest_first=False), {"user_id": [user_id]})
+    return source._absent_values(in_period, {"user_id": [user_id]})
 
 
 def _user(user_id: Any) -> str | None:

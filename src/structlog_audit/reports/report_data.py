@@ -25,6 +25,7 @@ from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
     ANONYMOUS,
     NEWEST,
+    ClassCounts,
     MonthAggregate,
     ReportAggregates,
     class_name,
@@ -155,20 +156,21 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
 
 def _month(month: str, found: MonthAggregate) -> dict[str, Any]:
     """Return the row of a month. The counts of its users are taken: those and the report together take twice the memory."""
-    without_user = found.users[None].total
-    for name in (None, ""):
-        found.users[ANONYMOUS].add(found.users.pop(name, {}))
+    without_user = found.users.pop(None, ClassCounts())
+    number_of_users = len(found.users)
+    for counts in (without_user, found.users.pop("", ClassCounts())):
+        found.users[ANONYMOUS].add(counts)
 
-    totals = {str(user_id): counts.total for user_id, counts in found.users.items() if counts}
+    totals = {user_id: counts.total for user_id, counts in found.users.items() if user_id is not None and counts}
     most_active = sorted(totals, key=lambda user_id: (-totals[user_id], user_id))
 
     return {
         "period": month,
         "total_events": found.operations.total(),
-        "users": len(totals),
+        "users": number_of_users,
         "operations": counts_by_text(found.operations),
         "user_activity": {user_id: found.users.pop(user_id).to_dict() for user_id in most_active},
-        "without_user": without_user,
+        "without_user": without_user.total,
     }
 
 

@@ -197,17 +197,9 @@ def _months(members: dict[str, Any]) -> list[Block]:
     for month in members["months"]:
         counts = {_member_of(name): month["operations"].get(name, 0) for name in operations}
         others = month["total_events"] - sum(counts.values())
-        rows.append({**month, **counts, "users": _users_of_month(month), "others": others})
+        rows.append({**month, **counts, "others": others})
 
     return [Table("Events by month and operation", columns, rows)]
-
-
-def _users_of_month(month: dict[str, Any]) -> int:
-    """Return the number of users, without the name for the events without a user, which a user may have as well."""
-    anonymous = month["user_activity"].get(ANONYMOUS, {"total": 0})["total"]
-    users: int = month["users"]
-
-    return users - bool(anonymous and anonymous == month["without_user"])
 
 
 def _member_of(operation: str) -> str:

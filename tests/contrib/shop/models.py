@@ -102,6 +102,27 @@ class Membership(models.Model):
 
 
 @track
+class Profile(models.Model):
+    """A relation is its key."""
+
+    author = models.OneToOneField(Author, on_delete=models.CASCADE, primary_key=True)
+
+
+def first_author():
+    return Author.objects.first()
+
+
+@track
+class Loan(models.Model):
+    """What becomes of it when an author is deleted."""
+
+    protected = models.ForeignKey(Author, on_delete=models.PROTECT, null=True, related_name="+")
+    restricted = models.ForeignKey(Author, on_delete=models.RESTRICT, null=True, related_name="+")
+    by_default = models.ForeignKey(Author, on_delete=models.SET_DEFAULT, null=True, default=None, related_name="+")
+    by_function = models.ForeignKey(Author, on_delete=models.SET(first_author), null=True, related_name="+")
+
+
+@track
 class Item(models.Model):
     """Values of several kinds."""
 
@@ -141,5 +162,17 @@ if django.VERSION >= (5, 2):
         value = models.IntegerField(default=0)
 
 
-MODELS = [Author, Tag, Document, Document.tags.through, Document.related.through, Note, Contract, Counter]
+MODELS = [
+    Author,
+    Tag,
+    Document,
+    Document.tags.through,
+    Document.related.through,
+    Note,
+    Contract,
+    Counter,
+    Group,
+    Membership,
+    Loan,
+]
 """The models that the random operations change, and whose tables have triggers."""

@@ -6,10 +6,11 @@ import random
 import string
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Concat
 from triggers import create_triggers, differences, seen_change
 
-from .models import MODELS, Archived, Author, Contract, Counter, Document, Note, Tag
+from .models import MODELS, Archived, Author, Contract, Counter, Document, Group, Loan, Note, Tag
 
 
 class RolledBackError(Exception):
@@ -95,7 +96,7 @@ class Operations:
                 self._operation(depth)
             return
 
-        with transaction.atomic():
+        with transaction.atomic(durable=depth == 0):
             for _ in range(count):
                 if depth < 3 and self.random.random() < 0.3:
                     try:
@@ -193,6 +194,57 @@ class Operations:
 
     def do_update_or_create(self):
         Tag.objects.update_or_create(name=self.name(), defaults={"name": self.name()})
+
+    def do_bulk_update_expression(self):
+        documents = self.some(Document)
+        for document in documents:
+            document.copies = F("copies") + 1
+        Document.objects.bulk_update(documents, ["copies"])
+
+    def do_update_locked(self):
+        with transaction.atomic():
+            authors = Author.objects.select_for_update().filter(name__lt=self.name()).in_bulk()
+            for author in authors.values():
+                author.score = F("score") + 1
+                author.save(update_fields=["score"])
+
+    def do_update_some(self):
+        keys = list(Document.objects.order_by("-pk").values_list("pk", flat=True)[:2])
+        Document.objects.filter(pk__in=keys).order_by("copies").update(copies=F("copies") - 1)
+
+    def do_fail_after_commit(self):
+        def fail():
+            raise RolledBackError
+
+        transaction.on_commit(fail)
+
+    def do_roll_back_text(self):
+        with transaction.atomic(), connection.cursor() as cursor:
+            tag = Tag.objects.create(name=self.word())
+            cursor.execute("SAVEPOINT mine")
+            Tag.objects.filter(pk=tag.pk).update(name=Concat("name", Value("x")))
+            cursor.execute(self.random.choice(["ROLLBACK TO mine", "RELEASE SAVEPOINT mine"]))
+
+    def do_join_group(self):
+        group, _ = Group.objects.get_or_create(pk=1)
+        group.members.add(*self.some(Author), through_defaults={"role": self.word()})
+
+    def do_set_group(self):
+        if group := self.one(Group):
+            group.members.set(self.some(Author), through_defaults={"role": self.word()})
+
+    def do_leave_group(self):
+        if author := self.one(Author):
+            author.group_set.clear()
+
+    def do_lend(self):
+        authors = self.some(Author)
+        if authors:
+            fields = [self.random.choice(["protected", "restricted", "by_default", "by_function"]) for _ in authors]
+            Loan.objects.create(**dict(zip(fields, authors, strict=True)))
+
+    def do_end_loans(self):
+        Loan.objects.all().delete()
 
     def do_create_duplicate(self):
         with transaction.atomic():

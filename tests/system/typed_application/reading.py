@@ -14,6 +14,7 @@ from structlog_audit import (
     EventSource,
     EventStatus,
     Filters,
+    OperationClass,
     OperationType,
     Statistics,
     get_audit_handler,
@@ -31,6 +32,7 @@ def search(source: EventSource, users: set[uuid.UUID], since: dt.datetime | None
     found = source.query_events(user_id=users, operation=OperationType.STORE, start_time=since, limit=10)
     found += source.query_events(user_id=7, entry_ids=uuid.uuid4(), metadata={"a": 1}, kind=ANY)
     found += source.query_events(user_id=None, status=EventStatus.FAILURE, min_duration_ms=3)
+    found += source.query_events(operation_class=[OperationClass.DELETE, "export", None])
     found += source.query_events(operation=("a", "b"))
     return found
 

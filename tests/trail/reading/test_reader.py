@@ -88,6 +88,7 @@ any_filters = st.fixed_dictionaries(
         "user_id": st.none() | st.sampled_from(USERS) | st.lists(st.none() | st.sampled_from(USERS), max_size=2),
         "session_id": st.none() | st.sampled_from(["s1", "s3"]),
         "operation": st.sampled_from([*NAMES, "store"]),
+        "operation_class": st.sampled_from(["create", "delete", None]) | st.just(["read", "unclassified"]),
         "status": st.sampled_from(["SUCCESS", "FAILURE"]),
         "entry_ids": st.sampled_from(["e1", "entry_650", ["e2", "e3"], "e"]),
         "metadata": st.sampled_from([{"a": 1}, {"a": {"c": 2}}, {"b": None}, {}]),
@@ -133,7 +134,7 @@ def written(folder, drawn):
     return path, events
 
 
-@settings(max_examples=150)
+@settings(max_examples=s.examples(60))
 @given(
     drawn=trails(),
     filters=any_filters,
@@ -216,7 +217,7 @@ def trails_of_any_clock(draw):
     return segments, rolled
 
 
-@settings(max_examples=100)
+@settings(max_examples=s.examples(40))
 @given(
     drawn=st.lists(trails_of_any_clock(), min_size=1, max_size=4),
     limit=st.integers(1, 4),

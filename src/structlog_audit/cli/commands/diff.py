@@ -38,7 +38,7 @@ _OPTIONS = (
 _Range = tuple[dt.datetime | None, dt.datetime | None]
 
 
-@reads_trails(words=TrailWords, without=("every_kind",))
+@reads_trails(words=TrailWords, without=("every_kind", "operations"))
 def diff(
     options: TrailOptions,
     *,

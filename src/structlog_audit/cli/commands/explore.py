@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.export import export as export_to
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.query.seal_verdict import SealVerdict
 
-EXAMPLES = ("explore logs/audit.jsonl --since 30d",)
+EXAMPLES = ("explore logs/audit.jsonl --since 30d", "explore logs/audit.jsonl --month last --tz Europe/Berlin")
 
 
 @reads_trails()
@@ -31,19 +32,19 @@ def explore(
     *,
     key: SealKeys = None,
     anchor: Anchors = None,
-    operations: Operations = None,
 ) -> Exit:
-    """Show events in a browser, at an address for this user on this machine only."""
+    """Show events in a browser, at an address for this user on this machine only, with times in UTC or in the zone of --tz."""
     if find_spec("datasette") is None:
         raise UsageError("explore needs datasette: pip install 'structlog-audit[explore]'")
     check_versions("explore")
 
-    from structlog_audit.cli.explore.overview import add_operation_classes, overview_of
-    from structlog_audit.cli.operation_files import load_operations
+    from structlog_audit.cli.explore.local_times import add_local_times
+    from structlog_audit.cli.explore.overview import add_operation_class, overview_of
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.formats.sqlite import has_full_text
 
-    classes = load_operations(operations)
+    classes = options.classes()
+    zone = options.for_document().zone or dt.UTC
     seals: list[SealVerdict] = []
     with _removed_at_exit() as folder:
         path = os.path.join(folder, "audit.db")
@@ -54,15 +55,16 @@ def explore(
                 reading.events(),
                 path,
                 full_text=has_full_text(),
-                inform=lambda: reading.export_information(seals),
+                inform=lambda: reading.export_information(seals, zone),
                 now=reading.now,
             )
             put_line(f"{count} events")
             return Exit.DONE
 
         code = read_trails(options, write, quietly=True)
-        add_operation_classes(path, classes)
-        _serve(path, overview_of(path, seals))
+        add_operation_class(path, classes)
+        add_local_times(path, zone)
+        _serve(path, overview_of(path, seals, zone))
     return Exit(code)
 
 

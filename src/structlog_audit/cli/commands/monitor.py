@@ -20,7 +20,7 @@ import typer
 
 from structlog_audit.cli.choices import StreamOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Follow, Operations, StreamOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import Follow, StreamOption, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put, put_document, put_error, put_line
 from structlog_audit.events.codec import to_json
 
@@ -43,7 +43,6 @@ def monitor(
     *,
     rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="File of rules: TOML, JSON or YAML.")],
     follow: Follow = False,
-    operations: Operations = None,
     output: StreamOption = "text",
 ) -> Exit:
     """Show the alerts that rules raise; exit with 1 if there are any.
@@ -51,7 +50,6 @@ def monitor(
     A rule has a name, one bound (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above, first_seen or
     no_event_for), and the events that count, such as operation_class = "delete" outside of working hours.
     """
-    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import load_rules
@@ -60,7 +58,7 @@ def monitor(
         options.require_endless(output)
 
     options = replace(options, every_kind=True)
-    watch = Monitor(load_rules(rules), operations=load_operations(operations))
+    watch = Monitor(load_rules(rules), operations=options.classes())
 
     def show(reading: Reading) -> Exit:
         zone = options.zone

@@ -16,7 +16,6 @@ from structlog_audit.cli.options import (
     HtmlFile,
     JsonFile,
     MarkdownFile,
-    Operations,
     ReportOption,
     SealKeys,
     TrailOptions,
@@ -52,7 +51,6 @@ def person(
         typer.Option("--secret", metavar="VERSION=FILE", help="Key of pseudonyms, of each key version in the trail."),
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="Newest events in each list.")] = 200,
-    operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
     html: HtmlFile = None,
@@ -66,12 +64,11 @@ def person(
     The text is Markdown, for an access request (GDPR art. 15) or an erasure (art. 17).
     """
     from structlog_audit.cli.documents import documents
-    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import person_report
 
     identity, options = _take_person(options.for_document())
-    classes = load_operations(operations)
+    classes = options.classes()
     if not all(member or ()):
         raise UsageError("--member: expected a member of the metadata, such as customer_id, got an empty text")
     targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)

@@ -14,7 +14,6 @@ from structlog_audit.cli.options import (
     HtmlFile,
     JsonFile,
     MarkdownFile,
-    Operations,
     ReportOption,
     SealKeys,
     TrailOptions,
@@ -39,7 +38,6 @@ def report(
     html: HtmlFile = None,
     markdown: MarkdownFile = None,
     json: JsonFile = None,
-    operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
     force: Force = False,
@@ -47,14 +45,13 @@ def report(
 ) -> Exit:
     """Write the compliance report of a month or a time range, with times in UTC or in the zone of --tz."""
     from structlog_audit.cli.documents import documents
-    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
     if user == "":
         raise UsageError("--user: expected a user, got an empty text")
     options = dataclasses.replace(options.for_document(), person=user)
-    classes = load_operations(operations)
+    classes = options.classes()
     targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
 
     def write(reading: Reading) -> Exit:

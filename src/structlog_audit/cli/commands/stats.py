@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, DocumentOption, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, put, put_document
 from structlog_audit.events.event import rfc3339
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses
@@ -32,17 +32,15 @@ _MOST = 10
 def stats(
     options: TrailOptions,
     *,
-    operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
     output: DocumentOption = "text",
 ) -> Exit:
     """Count events by status, class, operation and user."""
-    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
-    classes = load_operations(operations)
+    classes = options.classes()
 
     def show(reading: Reading) -> Exit:
         found = reading.statistics()

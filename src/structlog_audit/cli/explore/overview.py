@@ -10,8 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from structlog_audit.events.operation_classes import OperationClasses
+from structlog_audit.cli.explore.local_times import LOCAL_DAY, local_time, time_column
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses
 from structlog_audit.query.seal_verdict import SealVerdict
+from structlog_audit.query.times import zone_name
 
 _UNITS = {"hour": (13, 4), "day": (10, 100), "month": (7, 3_650), "year": (4, 10_000_000)}
 """The units of the timeline: the characters of a timestamp that name one, and the greatest number of days that uses it."""
@@ -20,7 +22,7 @@ _AFTER_ALL = "~"
 """A text that sorts after every timestamp."""
 
 _TIMELINE = """
-SELECT substr(timestamp, 1, ?), count(*), sum(status = 'FAILURE') FROM events GROUP BY 1
+SELECT substr({column}, 1, ?), count(*), sum(status = 'FAILURE') FROM events GROUP BY 1
 """
 _FIGURES = """
 SELECT count(*) AS events, count(DISTINCT user_id) AS users, count(DISTINCT operation) AS operations,
@@ -57,31 +59,53 @@ class Overview:
     bars: tuple[Bar, ...]
     sentences: tuple[str, ...] = field(default=())
     seals: tuple[SealVerdict, ...] = ()
+    zone: dt.tzinfo = dt.UTC
+
+    @property
+    def zone_name(self) -> str:
+        """The name of the time zone."""
+        return zone_name(self.zone)
+
+    @property
+    def time_column(self) -> str:
+        """The column of the events with their times in the zone."""
+        return time_column(self.zone)
+
+    @property
+    def day_facet(self) -> Any:
+        """The facet for the days of the zone. SQLite takes an offset off before it makes a day."""
+        return {"date": "timestamp"} if self.zone is dt.UTC else LOCAL_DAY
+
+    def local(self, text: str | None) -> str | None:
+        """Return a timestamp as the time of the zone."""
+        return local_time(text, self.zone)
 
 
-def add_operation_classes(path: str, classes: OperationClasses) -> None:
-    """Add to the database at *path* the table ``operation_classes``, with the class of each operation that has one."""
+def add_operation_class(path: str, classes: OperationClasses) -> None:
+    """Add the column ``operation_class`` to the events in the database at *path*."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE operation_classes (operation TEXT PRIMARY KEY, class TEXT NOT NULL)")
-        names = [name for (name,) in connection.execute("SELECT DISTINCT operation FROM events")]
-        known = [(name, classes.class_of(name)) for name in names]
-        rows = [(name, found.value) for name, found in known if found is not None]
-        connection.executemany("INSERT INTO operation_classes VALUES (?, ?)", rows)
+        connection.create_function("class_of", 1, lambda name: str(classes.class_of(name) or UNCLASSIFIED))
+        connection.execute("ALTER TABLE events ADD COLUMN operation_class TEXT")
+        connection.execute("UPDATE events SET operation_class = class_of(operation)")
+        connection.execute("CREATE INDEX events_operation_class ON events (operation_class)")
 
 
-def overview_of(path: str, seals: Iterable[SealVerdict]) -> Overview:
-    """Return the content of the front page for the database at *path*."""
+def overview_of(path: str, seals: Iterable[SealVerdict], zone: dt.tzinfo = dt.UTC) -> Overview:
+    """Return the content of the front page for the database at *path*, which has the times of *zone*."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         information = dict(connection.execute("SELECT * FROM export_information").fetchone())
+
         figures = dict(connection.execute(_FIGURES).fetchone())
         figures["failures"] = int(figures["failures"])
+        figures |= {name: local_time(figures[name], zone) for name in ("first", "last")}
+
         unit = _unit_of(figures["first"], figures["last"])
-        counted = connection.execute(_TIMELINE, (_UNITS[unit][0],)).fetchall()
+        counted = connection.execute(_TIMELINE.format(column=time_column(zone)), (_UNITS[unit][0],)).fetchall()
 
     report = json.loads(information.pop("completeness_report"))
     bars = tuple(_bars(unit, map(tuple, counted)))
-    return Overview(information, figures, unit, bars, tuple(report["sentences"]), tuple(seals))
+    return Overview(information, figures, unit, bars, tuple(report["sentences"]), tuple(seals), zone)
 
 
 def _unit_of(first: str | None, last: str | None) -> str:

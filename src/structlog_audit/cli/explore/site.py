@@ -24,6 +24,7 @@ from markupsafe import Markup, escape
 from pluggy import HookimplMarker
 
 from structlog_audit import __version__
+from structlog_audit.cli.explore.local_times import add_functions
 from structlog_audit.cli.explore.overview import Overview
 from structlog_audit.cli.terminal import put_error
 
@@ -33,12 +34,11 @@ DATABASE = "audit"
 """The name of the database in addresses, which is that of its file without the suffix."""
 
 _OF_CLASS = """
-SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
-FROM events JOIN operation_classes USING (operation)
-WHERE kind IS NULL AND class = '{name}' AND (:user = '' OR user_id = :user) ORDER BY number DESC
+SELECT number, {{time}}, operation, user_id, status, entry_ids, error_message, metadata
+FROM events WHERE kind IS NULL AND operation_class = '{name}' AND (:user = '' OR user_id = :user) ORDER BY number DESC
 """
 
-QUESTIONS: dict[str, dict[str, str]] = {
+_QUESTIONS: dict[str, dict[str, str]] = {
     "deletions": {
         "title": "What did a user delete?",
         "description": "Operations of the class delete, newest first; without a user, those of all users.",
@@ -46,12 +46,12 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "failures": {
         "title": "What failed this week?",
-        "description": "Failures from Monday to Sunday (UTC) in the week of a day, such as 2025-01-15, or in this week.",
+        "description": "Failures from Monday to Sunday ({zone}) in the week of a day, such as 2025-01-15, or in this week.",
         "sql": """
-SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata FROM events
+SELECT number, {time}, operation, user_id, status, entry_ids, error_message, metadata FROM events
 WHERE kind IS NULL AND status = 'FAILURE'
-  AND timestamp >= date(coalesce(nullif(:day, ''), 'now'), '-6 days', 'weekday 1')
-  AND timestamp < date(coalesce(nullif(:day, ''), 'now'), '-6 days', 'weekday 1', '+7 days')
+  AND {time} >= date(coalesce(nullif(:day, ''), local_today()), '-6 days', 'weekday 1')
+  AND {time} < date(coalesce(nullif(:day, ''), local_today()), '-6 days', 'weekday 1', '+7 days')
 ORDER BY number DESC
 """,
     },
@@ -59,7 +59,8 @@ ORDER BY number DESC
         "title": "When did each user act first and last?",
         "description": "Events, failures, first and last event of each user, the busiest first.",
         "sql": """
-SELECT user_id, count(*) AS events, sum(status = 'FAILURE') AS failures, min(timestamp) AS first, max(timestamp) AS last
+SELECT user_id, count(*) AS events, sum(status = 'FAILURE') AS failures,
+       local_time(min(timestamp)) AS first, local_time(max(timestamp)) AS last
 FROM events WHERE kind IS NULL GROUP BY user_id ORDER BY events DESC, user_id
 """,
     },
@@ -72,15 +73,15 @@ FROM events WHERE kind IS NULL GROUP BY user_id ORDER BY events DESC, user_id
         "title": "What happened to an entry?",
         "description": "Every event that names an entry id, oldest first.",
         "sql": """
-SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata FROM events
+SELECT number, {time}, operation, user_id, status, entry_ids, error_message, metadata FROM events
 WHERE event_id IN (SELECT event_id FROM event_entries WHERE entry_id = :entry) ORDER BY number
 """,
     },
 }
-"""The canned queries, by their name in addresses."""
+"""The canned queries, by their name in addresses, for the time column and the name of a zone."""
 
-_FACETS = ("operation", "user_id", "status")
-_LINKED = frozenset(("user_id", "session_id", "operation", "status", "kind"))
+_FACETS = ("operation_class", "operation", "user_id", "status")
+_LINKED = frozenset(("user_id", "session_id", "operation", "operation_class", "status", "kind"))
 """The columns whose cells lead to the events with the same value."""
 
 _LONGEST_CELL = 160
@@ -95,19 +96,30 @@ class Site:
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
+        self.questions = {
+            name: {
+                key: text.format(time=overview.time_column, zone=overview.zone_name) for key, text in question.items()
+            }
+            for name, question in _QUESTIONS.items()
+        }
 
     @hookimpl
     def extra_template_vars(self) -> dict[str, Any]:
         """Return what the templates use beyond the variables of Datasette."""
         return {
             "overview": self._overview,
-            "questions": QUESTIONS,
+            "questions": self.questions,
             "database_name": DATABASE,
             "library_version": __version__,
             "decode": json.loads,
             "encode": json.dumps,
             "query_string": urlencode,
         }
+
+    @hookimpl
+    def prepare_connection(self, conn: sqlite3.Connection) -> None:
+        """Add the SQL functions of the time zone."""
+        add_functions(conn, self._overview.zone)
 
     @hookimpl
     def render_cell(self, value: Any, column: str, database: str, datasette: Datasette) -> Markup | None:
@@ -128,7 +140,7 @@ class Site:
     @hookimpl
     def register_routes(self) -> list[tuple[str, Any]]:
         """Return the addresses of the CSV of a query. Datasette's own ends at ``max_returned_rows`` without a sign."""
-        return [(rf"/{DATABASE}(?:/(?P<question>{'|'.join(QUESTIONS)}))?\.csv$", _whole_csv)]
+        return [(rf"/{DATABASE}(?:/(?P<question>{'|'.join(self.questions)}))?\.csv$", self._whole_csv)]
 
     @hookimpl
     def handle_exception(self, datasette: Datasette, request: Request, exception: Exception) -> Any:
@@ -150,25 +162,38 @@ class Site:
 
         return page()
 
+    def metadata(self) -> Mapping[str, Any]:
+        """Return the titles, facets and canned queries of the site."""
+        events = {
+            "title": "Events",
+            "sort_desc": "number",
+            "facets": [*_FACETS, self._overview.day_facet],
+            "facet_size": 10,
+            "label_column": "event_id",
+        }
+        return {
+            "title": "Audit events",
+            "databases": {DATABASE: {"tables": {"events": events}, "queries": self.questions}},
+        }
 
-async def _whole_csv(datasette: Datasette, request: Request) -> Response:
-    """Answer with all rows of a question, or of the SQL in the address."""
-    question = request.url_vars["question"]
-    sql = QUESTIONS[question]["sql"] if question else request.args.get("sql") or ""
-    database = datasette.get_database(DATABASE)
-    try:
-        validate_sql_select(sql)
-        names = await derive_named_parameters(database, sql)
-        values = {name: request.args.get(name) or "" for name in names}
-        results = await database.execute(sql, values, log_sql_errors=False)
-    except (InvalidSql, QueryInterrupted, sqlite3.DatabaseError) as error:
-        raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
+    async def _whole_csv(self, datasette: Datasette, request: Request) -> Response:
+        """Answer with all rows of a question, or of the SQL in the address."""
+        question = request.url_vars["question"]
+        sql = self.questions[question]["sql"] if question else request.args.get("sql") or ""
+        database = datasette.get_database(DATABASE)
+        try:
+            validate_sql_select(sql)
+            names = await derive_named_parameters(database, sql)
+            values = {name: request.args.get(name) or "" for name in names}
+            results = await database.execute(sql, values, log_sql_errors=False)
+        except (InvalidSql, QueryInterrupted, sqlite3.DatabaseError) as error:
+            raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
 
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(column[0] for column in results.description)
-    writer.writerows(results.rows)
-    return Response.text(text.getvalue())
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(column[0] for column in results.description)
+        writer.writerows(results.rows)
+        return Response.text(text.getvalue())
 
 
 def make_site(path: str, overview: Overview, token: str) -> Datasette:
@@ -176,9 +201,10 @@ def make_site(path: str, overview: Overview, token: str) -> Datasette:
     for plugin, _ in pm.list_plugin_distinfo():
         pm.unregister(plugin)
     pm.unregister(name="datasette.handle_exception")
-    pm.register(Site(overview))
+    site = Site(overview)
+    pm.register(site)
 
-    return Datasette(immutables=[path], metadata=_metadata(), settings={
+    return Datasette(immutables=[path], metadata=site.metadata(), settings={
         "base_url": f"/{token}/",
         "default_cache_ttl": 0,
         "allow_download": False,
@@ -188,14 +214,3 @@ def make_site(path: str, overview: Overview, token: str) -> Datasette:
         "max_returned_rows": 5_000,
         "max_csv_mb": 0,
     })  # fmt: skip
-
-
-def _metadata() -> Mapping[str, Any]:
-    events = {
-        "title": "Events",
-        "sort_desc": "number",
-        "facets": [*_FACETS, {"date": "timestamp"}],
-        "facet_size": 10,
-        "label_column": "event_id",
-    }
-    return {"title": "Audit events", "databases": {DATABASE: {"tables": {"events": events}, "queries": QUESTIONS}}}

@@ -15,15 +15,16 @@ the transaction is committed. What a savepoint, an error or a deadlock rolls bac
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q, QuerySet
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
@@ -37,10 +38,13 @@ from structlog_audit.contrib.tracked_changes import (
     Key,
     Row,
     Rows,
+    Savepoints,
     TrackedEvent,
     TrackedFields,
+    call_all,
     changed_rows,
     commits_first,
+    control_of,
     in_batches,
     key_of,
     key_text,
@@ -91,6 +95,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
 
     for kind in (InsertQuery, UpdateQuery, DeleteQuery):
         kind.get_compiler = _get_compiler
+    BaseDatabaseWrapper.run_and_clear_commit_hooks = _record_and_run_hooks
     return model
 
 
@@ -156,14 +161,15 @@ class _Watched:
     """What is known of the open transaction of a connection."""
 
     def __init__(self) -> None:
-        # How many functions waited for the commit when a savepoint began, by its SQL name.
-        self.savepoints: dict[str, int] = {}
+        # With the number of functions that waited for the commit.
+        self.savepoints = Savepoints()
 
         # Whether only a rollback can follow.
         self.is_failed = False
 
 
-class _Recorder(NamedTuple):
+@dataclass(frozen=True)
+class _Recorder:
     """A function that records changes after the commit, if that was not a rollback."""
 
     watched: _Watched
@@ -177,7 +183,18 @@ class _Recorder(NamedTuple):
 _watched: WeakKeyDictionary[Any, _Watched] = WeakKeyDictionary()
 """The connections that wrote to a tracked table, which belong to one thread each."""
 
-_SAVEPOINT = re.compile(r"\s*(RELEASE |ROLLBACK TO )?SAVEPOINT (\S+)", re.IGNORECASE)
+_run_hooks = BaseDatabaseWrapper.run_and_clear_commit_hooks
+
+
+def _record_and_run_hooks(connection: Any) -> None:
+    """Record the changes that a connection has committed, and run the functions of the application that wait for it.
+
+    Of these functions, Django runs none after one that fails. Neither they nor the changes depend on each other here.
+    """
+    try:
+        call_all(_remove_recorders(connection, 0))
+    finally:
+        _run_hooks(connection)
 
 
 def _watch(connection: Any) -> _Watched:
@@ -200,8 +217,7 @@ def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: b
     watched = _watched[connection]
     statement = sql if isinstance(sql, str) else ""
     if commits_first(connection.vendor, statement):
-        for recorder_of_changes in _remove_recorders(connection, 0):
-            recorder_of_changes()
+        call_all(_remove_recorders(connection, 0))
 
     try:
         result = execute(sql, params, many, context)
@@ -212,25 +228,14 @@ def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: b
             _remove_recorders(connection, 0)
         raise
 
+    verb, name = control_of(statement)
+    if verb == "commit":
+        call_all(_remove_recorders(connection, 0))
+    elif verb:
+        kept = watched.savepoints.follow(verb, name, len(connection.run_on_commit))
+        _remove_recorders(connection, kept)
     watched.is_failed = False
-    savepoint = _SAVEPOINT.match(statement)
-    if savepoint is not None:
-        _follow_savepoint(connection, watched, *savepoint.groups(default=""))
     return result
-
-
-def _follow_savepoint(connection: Any, watched: _Watched, verb: str, name: str) -> None:
-    count = len(connection.run_on_commit)
-    if not verb and count:
-        watched.savepoints[name] = count
-    elif not verb:
-        # Names that are left from another transaction.
-        watched.savepoints.clear()
-    elif verb.upper().startswith("RELEASE"):
-        watched.savepoints.pop(name, None)
-    else:
-        # A savepoint that is not known began before the first change.
-        _remove_recorders(connection, watched.savepoints.get(name, 0))
 
 
 def _remove_recorders(connection: Any, start: int) -> list[_Recorder]:

@@ -2506,7 +2506,7 @@ def match_segments(
 
     A file may have been rolled over since its name was noted.
     """
-    first_leaves = [_first_leaf(file) for file in files]
+    first_leaves = [first_leaf(file) for file in files]
     matched: list[SealedSegment | None] = [None] * len(files)
     left = {segment.number: segment for segment in segments}
     newest = max(left, default=None)
@@ -2545,7 +2545,7 @@ def _plain_name(name: str) -> str:
     return re.sub(r"\.(gz|zst)$", "", name)
 
 
-def _first_leaf(file: SegmentFile) -> bytes | None:
+def first_leaf(file: SegmentFile) -> bytes | None:
     """Return the leaf of the first line of *file*; None if it has none."""
     for block in SegmentReader(file).blocks():
         return leaf_hash(block[: block.find(b"\n")])
@@ -2886,7 +2886,7 @@ class _Verification:
         for place, segment in enumerate(matched):
             name = files[place].name
             if segment is None:
-                if place < last_sealed and _first_leaf(files[place]) is not None:
+                if place < last_sealed and first_leaf(files[place]) is not None:
                     message = f"{name} lies between sealed segments, and none of its lines is sealed"
                     self._findings.add("FOREIGN_SEGMENT", message, segment=name, place=(place, 1))
             elif segment.first <= newest:

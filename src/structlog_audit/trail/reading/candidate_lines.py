@@ -25,7 +25,7 @@ import msgspec
 
 from structlog_audit.events.conversion import UNNAMED
 from structlog_audit.events.event import EventStatus, OperationType
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.filters import Conditions, OfClass
 
 MAX_NEEDLES = 20
 """The limit of values of one condition that are searched one by one."""
@@ -65,6 +65,10 @@ class Candidates(NamedTuple):
     line_count: int
 
 
+Accepts = tuple[str, Callable[[str | None], bool]]
+"""A member of a line, and a function that returns whether a matching event may have a value of it."""
+
+
 class _Members(msgspec.Struct, gc=False):
     """The members of a line whose text may be written in other ways; None if absent."""
 
@@ -81,10 +85,10 @@ class CandidateSearch:
     Args:
         needles: For each condition that can be searched, the byte sequences of which a matching line without a backslash
             contains at least one.
-        accepts: For each member in `_Members` that the conditions restrict, a function of its value.
+        accepts: For each condition on a member in `_Members`, the member and a function of its value.
     """
 
-    def __init__(self, needles: list[tuple[bytes, ...]], accepts: dict[str, Callable[[str | None], bool]]) -> None:
+    def __init__(self, needles: list[tuple[bytes, ...]], accepts: list[Accepts]) -> None:
         # The longest texts are the rarest.
         self._needles = sorted(needles, key=lambda alternatives: -min(map(len, alternatives), default=0))
         self._accepts = accepts
@@ -94,7 +98,7 @@ class CandidateSearch:
     def of(cls, conditions: Conditions) -> CandidateSearch | None:
         """Return the search for *conditions*; None if they say nothing that can be searched."""
         needles = list(_needles_of(conditions))
-        accepts = {} if needles else dict(_accepts_of(conditions))
+        accepts = [] if needles else list(_accepts_of(conditions))
         return cls(needles, accepts) if needles or accepts else None
 
     def candidates(self, data: bytes) -> Candidates | None:
@@ -144,7 +148,7 @@ class CandidateSearch:
             return None
 
         numbers = range(len(lines))
-        for member, accept in self._accepts.items():
+        for member, accept in self._accepts:
             numbers = [number for number in numbers if accept(getattr(lines[number], member))]  # type: ignore[assignment]
         return _spans_of(set(numbers), data) if numbers else []
 
@@ -245,16 +249,24 @@ def _texts_in(value: Any, *, is_key: bool = False) -> Iterator[str]:
             yield from _texts_in(item)
 
 
-def _accepts_of(conditions: Conditions) -> Iterator[tuple[str, Callable[[str | None], bool]]]:
+def _accepts_of(conditions: Conditions) -> Iterator[Accepts]:
     """Yield the members in `_Members` that *conditions* restrict, each with a function that accepts its values."""
     for name, values in conditions.names:
         if name in _ACCEPTS:
             yield name, functools.partial(_ACCEPTS[name], values)
 
+    if conditions.operation_class is not None:
+        yield "operation", functools.partial(_accepts_class, conditions.operation_class)
+
 
 def _accepts_operation(wanted: frozenset[str | None], value: str | None) -> bool:
     """Return whether an operation may be one of those *wanted*: reading names a missing one, and capitalizes the six."""
     return value is None or value in wanted or value.upper() in _SIX
+
+
+def _accepts_class(wanted: OfClass, value: str | None) -> bool:
+    """Return whether an operation may be of a class *wanted*: reading names a missing one, and capitalizes the six."""
+    return value is None or value.upper() in _SIX or wanted.matches((value,))
 
 
 def _accepts_status(wanted: frozenset[str | None], value: str | None) -> bool:
