@@ -17,7 +17,7 @@ from structlog_audit import open_trail
 from structlog_audit.archive import field_sql, open_archive, sql_counts
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.reader import _View
-from structlog_audit.archive.sql_counts import Places, us_at
+from structlog_audit.archive.sql_counts import Places, moment_at
 from structlog_audit.archive.sql_engine import Found
 from structlog_audit.events.conversion import UNKNOWN_STATUS
 from structlog_audit.query.activity import moment_of, time_in
@@ -185,12 +185,13 @@ FOUND = st.tuples(TIMES, st.sampled_from("abc"), st.integers(0, sql_counts.MOST_
 
 @given(st.lists(FOUND, min_size=2, max_size=6))
 def test_places_have_the_order_of_the_archive(drawn):
-    """For all events: by the order key, then by trail, then by number; the time is in the place, and 127 bits hold it."""
+    """For all events: by the order key, then by trail, then by number; the order key is in the place, and 127 bits hold it."""
     places = Places("cab")
     found = sorted(Found(*each, None) for each in set(drawn))
     numbers = [places.place(each) for each in found]
     assert numbers == sorted(set(numbers))
-    assert [us_at((number, 7)) for number in numbers] == [each.at - 7 for each in found]
+    moments = [moment_of(number, each.at - 7) for number, each in zip(numbers, found, strict=True)]
+    assert [moment_at(number, 7) for number in numbers] == moments
     # The wide integers of DuckDB, and the decimals of Spark.
     assert all(abs(number) < 10**38 < 2**127 for number in numbers)
 

@@ -22,7 +22,7 @@ from structlog_audit.archive.local_days import LocalDays, LocalMonth
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import Found, SQLEngine, candidates
 from structlog_audit.events.event import EventStatus, operation_of
-from structlog_audit.query.activity import Activity
+from structlog_audit.query.activity import Activity, moment_of
 from structlog_audit.query.filters import Conditions
 from structlog_audit.query.statistics import LOG_GROWTH, Sum
 
@@ -32,9 +32,6 @@ _MOST_OPERATIONS = 32
 MOST_TRAILS = 2**20
 MOST_IN_TRAIL = 2**48
 """The trails, and the events of one, that a place has room for. With the times of the calendar it has 127 bits at most."""
-
-Moment = tuple[int, int]
-"""The place of an event, and how much earlier than its order key it is, in µs."""
 
 
 class Places:
@@ -53,11 +50,9 @@ class Places:
         return (found.at * MOST_TRAILS + self._numbers[found.trail]) * MOST_IN_TRAIL + found.number
 
 
-def us_at(moment: Moment) -> int:
-    """Return the time of an event in µs since 1970."""
-    place, late_us = moment
-
-    return place // (MOST_TRAILS * MOST_IN_TRAIL) - late_us
+def moment_at(place: int, late_us: int) -> int:
+    """Return the `moment_of` an event at this place that is *late_us* earlier than its order key."""
+    return moment_of(place, place // (MOST_TRAILS * MOST_IN_TRAIL) - late_us)
 
 
 class Counts:
@@ -72,13 +67,22 @@ class Counts:
 
 
 class UserPart(NamedTuple):
-    """The counts of a user, one event or many: *operations* have the place of the first one and how many."""
+    """The counts of a user, one event or many.
+
+    Attributes:
+        user_id: The user, or None for the events without one.
+        succeeded: The number of events with success.
+        failures: The number of failures.
+        first: The `moment_of` the first event.
+        last: The `moment_of` the last event.
+        operations: Each operation, the place of its first event, and the number of its events.
+    """
 
     user_id: str | None
     succeeded: int
     failures: int
-    first: Moment
-    last: Moment
+    first: int
+    last: int
     operations: Sequence[tuple[str, int, int]]
 
 
@@ -263,8 +267,8 @@ class SQLCounts:
         bound = {**values, "trails": self._dialect.list_of(self._places.trails)}
 
         for user, succeeded, failures, *row in self._rows(columns, selected, groups, bound, source):
-            first: Moment = int(row[0]), row[1]
-            last: Moment = int(row[2]), row[3]
+            first = moment_at(int(row[0]), row[1])
+            last = moment_at(int(row[2]), row[3])
             found = zip(names, row[4::2], row[5::2], strict=True)
             counted = [(operation, int(place), count) for operation, count, place in found if count]
 

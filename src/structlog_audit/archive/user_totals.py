@@ -13,17 +13,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 
-from structlog_audit.archive.rows import time_of
-from structlog_audit.archive.sql_counts import Moment, Places, SQLCounts, UserPart, us_at
+from structlog_audit.archive.sql_counts import Places, SQLCounts, UserPart
 from structlog_audit.archive.sql_engine import Found
 from structlog_audit.events.event import EventStatus, operation_of
-from structlog_audit.query.activity import UserActivity, moment_of
+from structlog_audit.query.activity import UserActivity, moment_of, time_in
 from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
 from structlog_audit.reports.period import month_of
 
-_AFTER_ALL: Moment = 2**127, 0
-_BEFORE_ALL: Moment = -(2**127), 0
+_AFTER_ALL = moment_of(2**127, 0)
+_BEFORE_ALL = moment_of(-(2**127), 0)
 
 
 class UserTotals:
@@ -57,15 +56,13 @@ class UserTotals:
 
     def activity(self, user: str | None, month: str) -> UserActivity:
         """Return the counts for a report, of *user* in *month*."""
-        first, last = (moment_of(moment[0], us_at(moment)) for moment in (self.first, self._last))
-
-        return UserActivity(user, month, self._counts, self._failures, first, last)
+        return UserActivity(user, month, self._counts, self._failures, self.first, self._last)
 
     def statistics(self) -> UserStatistics:
         """Return the statistics. Among equally common operations the one that occurred first counts."""
         ordered = {name: self._counts[name] for name in sorted(self._counts, key=self._places.__getitem__)}
 
-        return user_summary(ordered, self._succeeded, time_of(us_at(self._last)))
+        return user_summary(ordered, self._succeeded, time_in(self._last))
 
 
 def users_by_month(
@@ -104,11 +101,11 @@ def statistics_by_user(
         totals = users.pop(user, None) or UserTotals()
         for part in parts:
             totals.add(part)
-        answers.append((totals.first[0], user, totals.statistics()))
+        answers.append((totals.first, user, totals.statistics()))
 
-    for user in list(users):
-        totals = users.pop(user)
-        answers.append((totals.first[0], user, totals.statistics()))
+    while users:
+        user, totals = users.popitem()
+        answers.append((totals.first, user, totals.statistics()))
 
     answers.sort(key=itemgetter(0))
 
@@ -132,7 +129,7 @@ def part_of(found: Found, operation: str, places: Places) -> UserPart:
     """Return the counts of one event, whose *operation* is called so."""
     event = found.event
     place = places.place(found)
-    moment = place, found.at - microseconds(event.timestamp)
+    moment = moment_of(place, microseconds(event.timestamp))
     succeeded = int(event.status is EventStatus.SUCCESS)
     failures = int(event.status is EventStatus.FAILURE)
 
