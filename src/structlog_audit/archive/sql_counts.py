@@ -245,13 +245,14 @@ class SQLCounts:
         parameters = [self._dialect.parameter.format(name=name) for name in values]
         trails = self._dialect.parameter.format(name="trails")
 
+        # Places are fetched as text: the client of DuckDB takes twice as long for integers of 128 bits.
         selected = (
             "user_id, count(*) FILTER (WHERE status = 'SUCCESS'), count(*) FILTER (WHERE status = 'FAILURE'), "
-            f"min(place), {late[0]}, max(place), {late[1]}"
+            f"cast(min(place) AS STRING), {late[0]}, cast(max(place) AS STRING), {late[1]}"
         )
         for parameter in parameters:
             only = f"FILTER (WHERE operation = {parameter})"
-            selected += f", count(*) {only}, min(place) {only}"
+            selected += f", count(*) {only}, cast(min(place) {only} AS STRING)"
 
         groups = f"AND operation IN ({', '.join(parameters)}) GROUP BY user_id"
         if is_ordered:
