@@ -352,6 +352,17 @@ def test_session_of_the_application_stays_open(tmp_path, engine):
     session.conf.set("spark.sql.session.timeZone", zone)
 
 
+@on_local
+def test_answered_queries_leave_nothing_in_the_driver(tmp_path, engine):
+    """The jobs of a query that was read to its end are forgotten: a process may ask for as long as it wants."""
+    from pyspark import SparkContext
+
+    with open_archive(small_archive(tmp_path), engine=engine) as source:
+        assert [all_ids(source) for _ in range(3)] == [[id_of(line_of(1))]] * 3
+    scheduler = SparkContext._active_spark_context._jsc.sc().dagScheduler()
+    assert scheduler.activeQueryToJobs().size() == 0
+
+
 def test_readers_of_one_process_share_an_application(tmp_path, engine):
     """Closing one reader does not end the queries of another."""
     archive = small_archive(tmp_path)
