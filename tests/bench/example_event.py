@@ -14,7 +14,14 @@ import tempfile
 from collections.abc import Callable
 
 FOLDER = tempfile.mkdtemp(prefix="structlog-audit-bench-")
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+
+@atexit.register
+def remove_folder() -> None:
+    """Close all handlers, whose last lines would create the folder again, and remove it."""
+    logging.shutdown()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+
 
 CONTEXT = {"user_id": "user_123", "session_id": "session_abc"}
 """The fields that a logger is bound to."""
