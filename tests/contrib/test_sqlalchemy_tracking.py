@@ -8,6 +8,7 @@ import gc
 import logging
 from collections import Counter as Multiset
 from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -41,18 +42,59 @@ def engine(tmp_path):
     made.dispose()
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=examples(7), suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, handler, seed):
-    """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
-    handler.clear()
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM seen"))
+@pytest.fixture
+def other_engine(tmp_path):
+    """A second database as the first one."""
+    made = create_engine(f"sqlite:///{tmp_path}/others.sqlite3")
+    documents.use_savepoints(made)
+    documents.prepare(made)
+    yield made
+    made.dispose()
 
-    documents.Operations(engine, seed).run(60)
+
+def run_at_random(seed, handler, *engines):
+    """Run random operations in two databases, and return the changes in the events and those that triggers saw."""
+    handler.clear()
+    for engine in engines:
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM seen"))
+
+    documents.Operations(engines[0], seed, other=engines[1]).run(60)
 
     recorded = Multiset(documents.recorded_changes(handler.iter_events()))
-    assert recorded == Multiset(documents.seen_changes(engine))
+    return recorded, Multiset(change for engine in engines for change in documents.seen_changes(engine))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, other_engine, handler, seed):
+    """Of random operations in transactions of two databases, the events are exactly the changes that triggers saw."""
+    recorded, seen = run_at_random(seed, handler, engine, other_engine)
+    assert recorded == seen
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=examples(1), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_operations_of_async_engines_are_recorded_as_the_triggers_saw_them(tmp_path, handler, seed):
+    """What awaits the driver between statements changes nothing of this."""
+
+    async def run():
+        folder = mkdtemp(dir=tmp_path)
+        made = [create_async_engine(f"sqlite+aiosqlite:///{folder}/{name}.sqlite3") for name in ("first", "other")]
+        async with made[0].connect() as connection:
+            found = await connection.run_sync(write, *[engine.sync_engine for engine in made])
+        for engine in made:
+            await engine.dispose()
+        return found
+
+    def write(_, *engines):
+        for engine in engines:
+            documents.use_savepoints(engine)
+            documents.prepare(engine)
+        return run_at_random(seed, handler, *engines)
+
+    recorded, seen = asyncio.run(run())
+    assert recorded == seen
 
 
 # --- Transactions and the actor ---------------------------------------------------------------------------------------
