@@ -415,7 +415,7 @@ def models(monkeypatch):
 
     monkeypatch.setattr(tracking, "_tracked", dict(tracking._tracked))
     yield SimpleNamespace(Own=Own, Account=Account, Special=Special, Plain=Plain)
-    tracking._tables.clear()
+    tracking._forget_tables()
 
 
 def test_masked_values_are_not_in_events_and_excluded_attributes_are_not_mentioned(models, handler, events):
@@ -542,6 +542,22 @@ def test_rows_are_read_in_the_schema_that_the_statement_writes_to(engine, events
         connection.execute(update(Tag).values(name="b"))
         connection.commit()
     assert names_after(events()) == ["a", "b"]
+
+
+def test_table_that_is_found_while_models_are_configured_is_looked_up_again(models, monkeypatch):
+    """Another thread may configure further models between the search for a table and its end."""
+    table = models.Account.__table__
+    assert tracking._table_of(table) is None
+
+    def find(_):
+        track(models.Account)
+        yield None
+
+    tracking._forget_tables()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "_find_table", find)
+        assert tracking._table_of(table) is None
+    assert tracking._table_of(table).label == "account"
 
 
 def test_dialect_is_followed_once(session, engine):

@@ -159,7 +159,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
 
     known = {name for mapper in mappers for table in _tables_of(mapper) for name in _names_of(mapper, table).values()}
     _tracked[model] = tracked_fields(where, known, fields, exclude, mask)
-    _tables.clear()
+    _forget_tables()
 
     listeners: dict[str, Callable[..., Any]] = {
         "before_execute": _before_execute,
@@ -174,7 +174,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
     if not event.contains(Engine, "begin", _begin):
         for name, listener in listeners.items():
             event.listen(Engine, name, listener, **({"retval": True} if name == "before_execute" else {}))
-        event.listen(Mapper, "after_configured", _tables.clear)
+        event.listen(Mapper, "after_configured", _forget_tables)
     return model
 
 
@@ -315,7 +315,6 @@ def _follow(dialect: Any) -> None:
     if dialect in _dialects:
         return
 
-    _dialects.add(dialect)
     if dialect.name in COMMITTING_BY_DDL and not event.contains(
         Engine, "before_cursor_execute", _before_cursor_execute
     ):
@@ -323,6 +322,9 @@ def _follow(dialect: Any) -> None:
     for name, function in _FOLLOWED.items():
         original = getattr(dialect, name)
         setattr(dialect, name, partial(function, original))
+
+    # At the end, because another thread relies on it. If both get here, the first of two records leaves nothing to the second.
+    _dialects.add(dialect)
 
 
 def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> None:
@@ -870,9 +872,17 @@ def _table_of(table: Any) -> _Table | None:
             )
         return None
 
-    if table not in _tables:
-        _tables[table] = next(_find_table(table), None)
-    return _tables[table]
+    tables = _tables
+    if table not in tables:
+        tables[table] = next(_find_table(table), None)
+    return tables[table]
+
+
+def _forget_tables() -> None:
+    """Forget the facts of all tables, because there are more models now."""
+    # A thread that is finding a table meanwhile keeps what it finds with what is forgotten.
+    global _tables
+    _tables = {}
 
 
 def _find_table(table: Any) -> Iterator[_Table]:

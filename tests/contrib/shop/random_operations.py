@@ -247,7 +247,7 @@ class Operations:
     def do_bulk_create_ignoring_conflicts(self):
         Tag.objects.bulk_create([Tag(name=self.name()) for _ in range(3)], ignore_conflicts=True)
 
-    def do_bulk_create_updating_conflicts(self):
+    def do_upsert(self):
         names = {self.name() for _ in range(3)}
         authors = [Author(name=name, score=self.random.randint(0, 5)) for name in sorted(names)]
         self._upsert(authors, ["name"], ["score"])
