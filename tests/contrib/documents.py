@@ -35,7 +35,7 @@ from structlog_audit.contrib.sqlalchemy import track
 
 class Base(DeclarativeBase):
     # MariaDB has no text without a length that can be a key.
-    type_annotation_map: ClassVar = {str: String(40), dict[str, Any]: MutableDict.as_mutable(JSON)}
+    type_annotation_map: ClassVar = {str: String(40)}
 
 
 document_tag = Table(
@@ -134,7 +134,7 @@ class Item(Base):
 
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
-    data: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any]] = mapped_column(MutableDict.as_mutable(JSON))
     stock: Mapped[int] = mapped_column(server_default="7")
     room: Mapped[str] = mapped_column(server_default=text("'it''s'"))
     double: Mapped[int] = mapped_column(Computed("stock * 2", persisted=True))

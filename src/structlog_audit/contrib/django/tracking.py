@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet, Value
+from django.db.models import F, Q, QuerySet, Value, expressions
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
 from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
@@ -59,6 +59,9 @@ M = TypeVar("M", bound=type)
 
 _EXECUTE = ("execute_sql", "execute_returning_sql")
 """The methods of a compiler that execute its statement; Django 6 added the second."""
+
+_DATABASE_DEFAULT: Any = getattr(expressions, "DatabaseDefault", ())
+"""The class of a value that is left to the database; Django before 5.0 has none."""
 
 _tracked: dict[str, TrackedFields] = {}
 """The recorded fields of each tracked model, by its label, which the models of data migrations have as well."""
@@ -566,18 +569,16 @@ def _table_of(model: Any) -> _Table | None:
 def _inserted_value(instance: Any, field: Any) -> Any:
     """Return the value of *field* in the row that *instance* becomes, or the expression by which the database computes it."""
     if not _is_generated(field):
-        return getattr(instance, field.attname)
+        value = getattr(instance, field.attname)
+        # Django before 5.1 has no SQL for it but in an INSERT.
+        return field.db_default if isinstance(value, _DATABASE_DEFAULT) else value
 
     values = {}
     for other in _columns(instance._meta):
         name = F(other.name)
-        values[name] = _as_expression(instance, other)
+        value = _inserted_value(instance, other)
+        values[name] = value if hasattr(value, "resolve_expression") else Value(value, other)
     return field.expression.replace_expressions(values)
-
-
-def _as_expression(instance: Any, field: Any) -> Any:
-    value = getattr(instance, field.attname)
-    return value if hasattr(value, "resolve_expression") else Value(value, field)
 
 
 def _unique_keys(meta: Any) -> list[list[Any]]:
