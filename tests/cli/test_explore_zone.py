@@ -21,7 +21,7 @@ from trail_files import line_of, write_trail
 from structlog_audit import AuditEvent
 from structlog_audit.cli.commands import explore
 from structlog_audit.cli.explore.local_times import add_local_times
-from structlog_audit.cli.explore.overview import add_operation_classes, overview_of
+from structlog_audit.cli.explore.overview import add_operation_class, overview_of
 from structlog_audit.events.event import EventStatus, Operation
 from structlog_audit.events.operation_classes import registered_operations
 from structlog_audit.export import export
@@ -46,7 +46,7 @@ def exported(folder, times, zone):
     report = {"source": "s", "completeness": "unknown", "completeness_report": {"sentences": []}}
     report |= {"period_start": "2025-10-25T22:00:00.000000Z", "filters": {}}
     export(events, path, inform=lambda: report, now=CHANGE)
-    add_operation_classes(path, registered_operations())
+    add_operation_class(path, registered_operations())
     add_local_times(path, zone)
     return path, overview_of(path, (), zone)
 
