@@ -18,7 +18,7 @@ from conftest import fill_disk
 from documents import Author, Base, Counter, Document, Note, Tag
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ForeignKey, create_engine, delete, insert, select, text, update
+from sqlalchemy import ForeignKey, bindparam, create_engine, delete, insert, select, text, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
@@ -373,6 +373,30 @@ def test_statement_gets_the_rows_that_were_read_where_the_database_locks_them(se
     session.execute(update(Tag).values(name="b"), execution_options={"synchronize_session": False})
 
     assert [statement for statement in statements if statement.startswith("UPDATE") and "tag.id IN" in statement]
+
+
+def test_each_set_of_parameters_gets_its_rows_where_the_database_locks_them(session, engine, events, monkeypatch):
+    """A row that appears between the query and the statement is not changed unseen, however many sets there are."""
+    session.execute(insert(Tag), [{"name": "a"}, {"name": "a"}, {"name": "b"}])
+    session.commit()
+    events()
+    appeared = []
+
+    def insert_another(connection, cursor, statement, *_):
+        if statement.startswith("UPDATE") and not appeared:
+            appeared.append(statement)
+            connection.exec_driver_sql("INSERT INTO tag (name) VALUES ('b')")
+
+    listen(engine, "before_cursor_execute", insert_another)
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+    rows = [{"old": "a", "new": "x"}, {"old": "b", "new": "y"}, {"old": "c", "new": "z"}]
+    query = update(Tag.__table__).where(Tag.name == bindparam("old")).values(name=bindparam("new"))
+    session.connection().execute(query, rows)
+    session.commit()
+
+    assert appeared
+    assert names_after(events()) == ["x", "x", "y"]
+    assert session.scalars(select(Tag.name).order_by(Tag.id)).all() == ["x", "x", "y", "b"]
 
 
 def test_private_members_of_sqlalchemy_that_are_used_are_listed_and_exist():

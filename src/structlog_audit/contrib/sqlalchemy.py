@@ -43,6 +43,7 @@ try:
         bindparam,
         cast,
         event,
+        false,
         inspect,
         literal,
         literal_column,
@@ -381,6 +382,10 @@ def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, o
     parameters = list(multiple) or [single]
     statement = prepare(reader, written, parameters)
 
+    # Each set may have the keys of its rows, too.
+    if multiple:
+        multiple = statement.parameters
+
     # Its options lead from the execution to what was read before, whatever else is executed in between.
     if written is element:
         return statement.element.execution_options(**{_INFO: statement}), multiple, single
@@ -445,7 +450,44 @@ def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str,
     if can_lock and len(before) == 1:
         keys = list(before[0])
         element = element.where(reader.table.has_keys(keys))
+    elif can_lock:
+        element, parameters = _limit_each(reader.table, element, parameters, before)
     return _Statement(element, reader.table, parameters, before, ())
+
+
+def _limit_each(
+    table: _Table, element: Any, parameters: list[Mapping[str, Any]], before: list[Rows]
+) -> tuple[Any, list[Any]]:
+    """Return a statement whose sets of parameters are limited to the rows that each of them selects."""
+    # No list of keys can be a parameter here, so each key is one; where a set has fewer, NULL selects nothing.
+    columns = table.columns_of_key
+    most = max(len(rows) for rows in before)
+    has_null = any(None in parts_of(key) for rows in before for key in rows)
+    if most > _MOST_PARAMETERS or has_null:
+        return element, parameters
+
+    names = []
+    conditions: list[Any] = [false()]
+    for number in range(most):
+        row = [f"{_INFO}_{number}_{column.key}" for column in columns]
+        pairs = zip(columns, row, strict=True)
+        equal = [column == bindparam(name, type_=column.type) for column, name in pairs]
+
+        names.append(row)
+        conditions.append(and_(*equal))
+
+    limited = []
+    for given, rows in zip(parameters, before, strict=True):
+        values = dict(given)
+        keys = list(rows) + [(None,) * len(columns)] * (most - len(rows))
+
+        for row, key in zip(names, keys, strict=True):
+            parts = parts_of(key)
+            values |= zip(row, parts, strict=True)
+        limited.append(values)
+
+    condition = or_(*conditions)
+    return element.where(condition), limited
 
 
 def _check_one_table(table: _Table, element: Any) -> None:
