@@ -31,6 +31,7 @@ QUERIES = {
     "newest 100": "source.query_events(limit=100)",
     "statistics": "source.get_statistics()",
     "statistics of a user": "source.get_statistics(user_id='user_5')",
+    "statistics by user": "source.get_statistics_by_user()",
     "statistics of an operation": "source.get_statistics(operation='auth.login')",
     "first million": "for event in itertools.islice(source.iter_events(), 1_000_000): pass",
     "first million of an operation": (

@@ -126,30 +126,30 @@ def write():
         log.info("STORE", entry_ids=[str(number)])
 threads = [threading.Thread(target=write) for _ in range(8)]
 turns = 0
-started = time.monotonic()
 for thread in threads:
     thread.start()
 while any(thread.is_alive() for thread in threads):
     turns += 1
     time.sleep(0.001)
-took = time.monotonic() - started
 handler.close()
-print(json.dumps({"took": took, "turns": turns, **handler._counters()}))
+print(json.dumps({"turns": turns, **handler._counters()}))
 """
 
 
 def test_slow_disk_delays_only_writers_which_share_writes(tmp_path):
     """At 50 ms per write, 8 threads share the writes of 80 events, and a thread that records nothing is not delayed."""
     path = tmp_path / "audit.jsonl"
-    words = strace(tmp_path / "strace.log", "write", "delay_enter=50000", "1+", path=path)
-    done = run(*words, sys.executable, "-c", SLOW, path, timeout=60)
+    log = tmp_path / "strace.log"
+    done = run(
+        *strace(log, "write", "delay_enter=50000", "1+", path=path), sys.executable, "-c", SLOW, path, timeout=60
+    )
     figures = json.loads(done.stdout)
     assert figures["recorded"] == 80
 
-    # 80 single writes would take 4 s.
-    assert figures["took"] < 2.5
-
-    assert figures["turns"] > figures["took"] * 100
+    writes = len(log.read_text().splitlines())
+    assert writes < 40
+    # It would have a turn between two writes if it waited for them.
+    assert figures["turns"] > 2 * writes
     assert len(Trail(path).numbers) == 80
 
 

@@ -296,3 +296,28 @@ def test_folder_of_something_else_is_refused_and_stays(tmp_path):
             export_tiles(sealer.trail, folder)
         assert "expected a new or an empty folder, or one with an export of this trail" in str(raised.value)
         assert files_in(folder) == before
+
+
+def test_names_of_all_files_are_on_the_disk_before_the_checkpoint(tmp_path, monkeypatch):
+    """A power failure leaves no checkpoint without the tiles that it covers: their folders are synced before."""
+    sealer = sealed(tmp_path, [b'{"n":%d}' % number for number in range(300)])
+    synced, before_checkpoint = set(), set()
+    sync, replace = os.fsync, os.replace
+
+    def noted_sync(fd):
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        sync(fd)
+
+    def noted_replace(source, target):
+        if os.path.basename(target) == "checkpoint":
+            before_checkpoint.update(synced)
+        synced.discard(os.path.dirname(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    export_tiles(sealer.trail, tmp_path / "log")
+    folders = {str(path) for path in (tmp_path / "log").rglob("*") if path.is_dir()}
+    assert folders
+    assert folders <= before_checkpoint
+    assert str(tmp_path / "log") in before_checkpoint & synced

@@ -127,6 +127,26 @@ def test_spark_gives_the_answers_of_the_files(tmp_path_factory, engine, drawn, p
 
 
 @on_local
+def test_users_of_two_trails_are_those_of_duckdb(tmp_path, engine):
+    """Places of more than 64 bits have their order in Spark, too: of clocks that were set back, and before 1970."""
+    for host in (2, 3):
+        lines = [
+            line_of(n, (n * host % 7) - 3e9 * (n < 3), user_id=("ann", "bob", None)[n % 3], operation=f"o{n % host}")
+            for n in range(20)
+        ]
+        data = b"".join(lines).replace(b"80000001", b"8000000%x" % host)
+        compacted(write_closed(tmp_path / f"logs{host}", data), tmp_path / "archive")
+
+    found = []
+    for name in ("duckdb", engine):
+        with open_archive(tmp_path / "archive", engine=name) as source:
+            users = source.get_statistics_by_user()
+        found.append((list(users), users, [list(user["by_operation"]) for user in users.values()]))
+    assert found[0] == found[1]
+    assert found[0][0] == ["ann", "bob", None]
+
+
+@on_local
 @pytest.mark.parametrize("conditions", [20, pytest.param(5_000, marks=pytest.mark.long)])
 def test_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engine, conditions):
     """Buffer, files, DuckDB and Spark find the same events for all filters, with and without tests of fields."""
@@ -330,6 +350,17 @@ def test_session_of_the_application_stays_open(tmp_path, engine):
     assert session.conf.get("spark.sql.session.timeZone") == "America/New_York"
     assert session.range(3).count() == 3
     session.conf.set("spark.sql.session.timeZone", zone)
+
+
+@on_local
+def test_answered_queries_leave_nothing_in_the_driver(tmp_path, engine):
+    """The jobs of a query that was read to its end are forgotten: a process may ask for as long as it wants."""
+    from pyspark import SparkContext
+
+    with open_archive(small_archive(tmp_path), engine=engine) as source:
+        assert [all_ids(source) for _ in range(3)] == [[id_of(line_of(1))]] * 3
+    scheduler = SparkContext._active_spark_context._jsc.sc().dagScheduler()
+    assert scheduler.activeQueryToJobs().size() == 0
 
 
 def test_readers_of_one_process_share_an_application(tmp_path, engine):

@@ -45,7 +45,8 @@ class Dialect(NamedTuple):
     `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member
     by its *text* in canonical JSON; None where parsing costs as little. `list_of` returns the parameter of `one_of` for texts.
     `scaled` is a duration in units of 1 / `SCALE` ms, NULL where it is not an integer of them, or larger than a sum allows;
-    None where the engine has no integers of 128 bits.
+    None where the engine has no integers of 128 bits. `wide` is the type of integers of 126 bits, and `numbered` a query of the
+    `name` and `number` of each text in such a parameter.
     `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
     files that are read together: first, at most, and at most if a query selects few of them.
     """
@@ -57,6 +58,8 @@ class Dialect(NamedTuple):
     fetched_time: str
     bucket: str
     scaled: str | None
+    wide: str
+    numbered: str
     grouping: str
     length: str
     contains: str
@@ -118,6 +121,8 @@ DUCKDB = Dialect(
         f"CASE WHEN abs({{column}}) < 16777216 AND {{column}} * {_SCALE} = floor({{column}} * {_SCALE}) "
         f"THEN cast({{column}} * {_SCALE} AS HUGEINT) END"
     ),
+    wide="HUGEINT",
+    numbered="SELECT unnest({value}) AS name, unnest(range(len({value}))) AS number",
     grouping="grouping({columns})",
     length="len({column})",
     # `= any(list)` and `list_has_any` take many times as long.
@@ -176,6 +181,8 @@ SPARK = Dialect(
     ),
     # Its decimals have as many digits, but are made of the text of a double.
     scaled=None,
+    wide="DECIMAL(38, 0)",
+    numbered="SELECT posexplode(from_json({value}, 'ARRAY<STRING>')) AS (number, name)",
     grouping="grouping_id({columns})",
     length="CASE WHEN {column} IS NOT NULL THEN size({column}) END",
     contains="array_contains({column}, {value})",

@@ -20,7 +20,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import islice
 from operator import itemgetter
@@ -36,7 +36,7 @@ from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.several import disjoint, joined
-from structlog_audit.archive.sql_counts import Counts, SQLCounts
+from structlog_audit.archive.sql_counts import Counts, Places, SQLCounts
 from structlog_audit.archive.sql_engine import Found, Place, SQLDatabase, SQLEngine, UndecidedError
 from structlog_audit.archive.user_totals import statistics_by_user, users_by_month
 from structlog_audit.events.codec import StoredEvent, decode, to_json
@@ -469,8 +469,7 @@ class _View:
             yield from engine.undecided(snapshot, conditions)
 
         for number, trail in enumerate(self._live):
-            # Live events follow archived ones with the same key.
-            name = f"{_AFTER_ARCHIVE}{number:06}"
+            name = _live_name(number)
             at = _BEFORE_ALL
             for n, placed in enumerate(self._of_live(trail, conditions, False, None)):
                 # Each trail keeps its order, also if the clock was set back.
@@ -603,7 +602,7 @@ class _View:
 
     def statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the matching events."""
-        return dict(statistics_by_user(self._counts(conditions), self._others(conditions)))
+        return statistics_by_user(self._counts(conditions), self._others(conditions), self._places)
 
     def activity(self, zone: dt.tzinfo, conditions: Conditions) -> Activity:
         """Return the counts of the matching events for a report, by the hours and months of *zone*."""
@@ -618,7 +617,7 @@ class _View:
                 activity.add(found.event, floor(found.event.timestamp, "hour", zone))
                 yield found
 
-        activity.users = users_by_month(archived, others(), zone)
+        activity.users = users_by_month(archived, others(), self._places, zone)
 
         return activity
 
@@ -636,7 +635,14 @@ class _View:
             yield value, count
 
     def _counts(self, conditions: Conditions) -> list[SQLCounts]:
-        return [SQLCounts(engine, snapshot, conditions) for _, _, engine, snapshot in self._archived]
+        return [SQLCounts(engine, snapshot, conditions, self._places) for _, _, engine, snapshot in self._archived]
+
+    @cached_property
+    def _places(self) -> Places:
+        """The places of archived events, and of live ones after them."""
+        archived = {file.trail for part in self._archived for file in part.snapshot.files.values()}
+
+        return Places([*archived, *map(_live_name, range(len(self._live)))])
 
     def _live_by_name(self) -> dict[str, LiveTrail]:
         live = (trail for trail in self._live if isinstance(trail, LiveTrail))
@@ -700,6 +706,11 @@ def _content(event: StoredEvent) -> int:
 
 def _place(found: Found) -> Place:
     return found.at, found.trail, found.number
+
+
+def _live_name(number: int) -> str:
+    """Return what a live trail is called in the order: its events follow archived ones with the same key."""
+    return f"{_AFTER_ARCHIVE}{number:06}"
 
 
 def _name_of(trail: LiveTrail) -> str:

@@ -135,7 +135,7 @@ class SparkDatabase:
             frames = {name: self._frame(files) for name, files in tables.items()}
 
             found = self._session.sql(sql, args=dict(parameters), **frames)
-            yield from found.toLocalIterator()
+            yield from _rows_of(found)
 
     def _frame(self, files: Files) -> Any:
         columns = [(name, _SQL_TYPES[kind]) for name, kind in COLUMNS]
@@ -195,6 +195,15 @@ _applications: weakref.WeakSet[SparkDatabase] = weakref.WeakSet()
 def _release(session: Any) -> None:
     if not session.is_stopped:
         session.stop()
+
+
+def _rows_of(frame: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query, a partition at a time."""
+    # Spark 4.3 keeps each job of a DataFrame's iterator, half a megabyte of the driver, until the application ends; those of an
+    # RDD it forgets. Connect has no RDD.
+    is_remote = type(frame).__module__.startswith("pyspark.sql.connect.")
+    rows = frame if is_remote else frame.rdd
+    yield from rows.toLocalIterator()
 
 
 def _spark_errors() -> tuple[type[Exception], ...]:

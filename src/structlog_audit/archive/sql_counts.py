@@ -3,35 +3,56 @@
 **Guarantees.** They are those that Python would count. Where the database has integers of 128 bits, sums of durations are
 exact: SQL adds multiples of 2⁻⁷³ ms, and Python the few durations that are no such multiple, or reach 2²⁴ ms.
 
-**Performance.** A user is one row, with columns for each operation: Python takes longer to fetch a row for each user and
-operation than the database to count them.
+**Performance.** A user is one row, of any number of trails, with columns for each operation: Python takes longer to fetch a row
+for each user and operation than the database to count them, and more memory to merge rows of each trail.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import SCALE
 from structlog_audit.archive.local_days import LocalDays, LocalMonth
 from structlog_audit.archive.rows import time_of
-from structlog_audit.archive.sql_engine import Place, SQLEngine, candidates
+from structlog_audit.archive.sql_engine import Found, SQLEngine, candidates
 from structlog_audit.events.event import EventStatus, operation_of
-from structlog_audit.query.activity import Activity
+from structlog_audit.query.activity import Activity, moment_of
 from structlog_audit.query.filters import Conditions
 from structlog_audit.query.statistics import LOG_GROWTH, Sum
 
 _MOST_OPERATIONS = 32
 """The operations that have columns in one query."""
 
-Moment = tuple[Place, int]
-"""The place of an event, and how much earlier than its order key it is, in µs."""
+MOST_TRAILS = 2**20
+MOST_IN_TRAIL = 2**48
+"""The trails, and the events of one, that a place has room for. With the times of the calendar it has 127 bits at most."""
+
+
+class Places:
+    """The places of events in the order of archives, each as one integer: SQL and Python compare those of any trails.
+
+    Args:
+        trails: The names of all trails.
+    """
+
+    def __init__(self, trails: Iterable[str]) -> None:
+        self.trails = sorted(frozenset(trails))
+        self._numbers = {trail: number for number, trail in enumerate(self.trails)}
+
+    def place(self, found: Found) -> int:
+        """Return the place of an event."""
+        return (found.at * MOST_TRAILS + self._numbers[found.trail]) * MOST_IN_TRAIL + found.number
+
+
+def moment_at(place: int, late_us: int) -> int:
+    """Return the `moment_of` an event at this place that is *late_us* earlier than its order key."""
+    return moment_of(place, place // (MOST_TRAILS * MOST_IN_TRAIL) - late_us)
 
 
 class Counts:
@@ -46,14 +67,23 @@ class Counts:
 
 
 class UserPart(NamedTuple):
-    """The counts of a user in one trail, one event or many: *operations* have the place of the first one and how many."""
+    """The counts of a user, one event or many.
+
+    Attributes:
+        user_id: The user, or None for the events without one.
+        succeeded: The number of events with success.
+        failures: The number of failures.
+        first: The `moment_of` the first event.
+        last: The `moment_of` the last event.
+        operations: Each operation, the place of its first event, and the number of its events.
+    """
 
     user_id: str | None
     succeeded: int
     failures: int
-    first: Moment
-    last: Moment
-    operations: Sequence[tuple[str, Place, int]]
+    first: int
+    last: int
+    operations: Sequence[tuple[str, int, int]]
 
 
 class SQLCounts:
@@ -65,12 +95,14 @@ class SQLCounts:
         engine: Queries the archive.
         snapshot: The state of the archive.
         conditions: The conditions.
+        places: The places of its events among those of all sources.
     """
 
-    def __init__(self, engine: SQLEngine, snapshot: Snapshot, conditions: Conditions) -> None:
+    def __init__(self, engine: SQLEngine, snapshot: Snapshot, conditions: Conditions, places: Places) -> None:
         self._engine = engine
         self._snapshot = snapshot
         self._conditions = conditions
+        self._places = places
         self._dialect = engine.dialect
         self._bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
         self.files = candidates(snapshot, conditions)
@@ -80,13 +112,15 @@ class SQLCounts:
         columns: str,
         selected: str,
         groups: str,
-        files: Sequence[DataFile] | None = None,
-        values: Mapping[str, str] | None = None,
+        values: Mapping[str, object] | None = None,
+        source: str = "{events}",
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query of the files; its arguments are those of `SQLEngine.grouped`."""
-        chosen = self.files if files is None else files
+        """Yield the rows of a query; its arguments are those of `SQLEngine.grouped`."""
+        bound = values or {}
 
-        return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, values or {})
+        return self._engine.grouped(
+            self._snapshot, self._conditions, self.files, columns, selected, groups, bound, source
+        )
 
     def values(self, column: str) -> Iterator[tuple[Any, ...]]:
         """Yield the values of a column in each trail, in the order of their first events: its place, the value, the number."""
@@ -96,11 +130,6 @@ class SQLCounts:
             # The places of a trail ascend with its numbers.
             f"GROUP BY {column}, trail ORDER BY min(place), trail, min(n)",
         )
-
-    @property
-    def has_one_trail(self) -> bool:
-        """Whether all events are of one trail."""
-        return len({file.trail for file in self.files}) <= 1
 
     def add_to(self, counts: Counts) -> None:
         """Add the counts of statistics to *counts*."""
@@ -175,12 +204,12 @@ class SQLCounts:
                 total.add(sum_ms)
 
     def users_by_month(self, zone: dt.tzinfo) -> Iterator[tuple[str, UserPart]]:
-        """Yield the counts of users in each month of *zone* and trail, with the six operations by their names."""
+        """Yield the counts of users in each month of *zone*, in any order, with the six operations by their names."""
         for month in self._local_days(zone).months():
             counts = self._within(month)
-            for operations in counts.operations(counts.files):
+            for operations in counts.operations():
                 names = [operation_of(operation).value for operation in operations]
-                for part in counts.users(counts.files, operations, names, is_placed=False):
+                for part in counts.users(operations, names, is_ordered=False):
                     yield month.name, part
 
     def _within(self, month: LocalMonth) -> SQLCounts:
@@ -195,57 +224,59 @@ class SQLCounts:
 
         narrowed = msgspec.structs.replace(self._conditions, start_time=start, end_time=end)
 
-        return SQLCounts(self._engine, self._snapshot, narrowed)
+        return SQLCounts(self._engine, self._snapshot, narrowed, self._places)
 
-    def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
-        """Return the operations of the events in *files*, as many at a time as have columns in one query."""
-        names = sorted(name for (name,) in self._rows("operation", "DISTINCT operation", "", files))
+    def operations(self) -> list[tuple[str, ...]]:
+        """Return the operations of the events, as many at a time as have columns in one query."""
+        names = sorted(name for (name,) in self._rows("operation", "DISTINCT operation", ""))
 
         return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
 
-    def users(
-        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_placed: bool
-    ) -> Iterator[UserPart]:
-        """Yield the counts of users in each trail, by the first event if there is one trail.
+    def users(self, operations: Sequence[str], names: Sequence[str], *, is_ordered: bool) -> Iterator[UserPart]:
+        """Yield the counts of users.
 
         Args:
-            files: The data files.
             operations: The operations that count, at most `_MOST_OPERATIONS`.
             names: What each of them is called in the answer.
-            is_placed: Whether the places of operations are compared between trails.
+            is_ordered: Whether the users come in the order of their ids, None first.
         """
-        trails = sorted({file.trail for file in files})
-        has_several = len(trails) > 1
-        late = ("min_by(late_us, n)", "max_by(late_us, n)") if self._has_late_events(files) else ("0", "0")
+        late = ("min_by(late_us, place)", "max_by(late_us, place)") if self._has_late_events() else ("0", "0")
         values = {f"o{number}": name for number, name in enumerate(operations)}
         parameters = [self._dialect.parameter.format(name=name) for name in values]
+        trails = self._dialect.parameter.format(name="trails")
 
+        # Places are fetched as text: the client of DuckDB takes twice as long for integers of 128 bits.
         selected = (
-            f"user_id, {'trail' if has_several else 'NULL'}, count(*) FILTER (WHERE status = 'SUCCESS'), "
-            "count(*) FILTER (WHERE status = 'FAILURE'), "
-            # The places of a trail ascend with its numbers.
-            f"min(place), min(n), {late[0]}, max(place), max(n), {late[1]}"
+            "user_id, count(*) FILTER (WHERE status = 'SUCCESS'), count(*) FILTER (WHERE status = 'FAILURE'), "
+            f"cast(min(place) AS STRING), {late[0]}, cast(max(place) AS STRING), {late[1]}"
         )
         for parameter in parameters:
             only = f"FILTER (WHERE operation = {parameter})"
-            place = f"min(place) {only}" if is_placed else "0"
-            selected += f", count(*) {only}, {place}, min(n) {only}"
+            selected += f", count(*) {only}, cast(min(place) {only} AS STRING)"
 
         groups = f"AND operation IN ({', '.join(parameters)}) GROUP BY user_id"
-        groups += ", trail" if has_several else " ORDER BY min(n)"
-        columns = f"user_id, operation, status, trail, n, {self._engine.place} AS place, late_us"
+        if is_ordered:
+            groups += " ORDER BY user_id NULLS FIRST"
 
-        for user, at_trail, succeeded, failures, *row in self._rows(columns, selected, groups, files, values):
-            name = at_trail if has_several else trails[0]
-            first: Moment = (row[0], name, row[1]), row[2]
-            last: Moment = (row[3], name, row[4]), row[5]
-            found = zip(names, row[6::3], row[7::3], row[8::3], strict=True)
-            counted = [(operation, (at, name, n), count) for operation, count, at, n in found if count]
+        at = f"cast({self._engine.place} AS {self._dialect.wide})"
+        placed = f"({at} * {MOST_TRAILS} + number) * {MOST_IN_TRAIL} + n"
+        source = (
+            f"(SELECT user_id, operation, status, late_us, is_doubtful, {placed} AS place FROM {{events}} "
+            f"JOIN ({self._dialect.numbered.format(value=trails)}) ON trail = name)"
+        )
+        columns = "user_id, operation, status, timestamp, late_us, trail, n"
+        bound = {**values, "trails": self._dialect.list_of(self._places.trails)}
+
+        for user, succeeded, failures, *row in self._rows(columns, selected, groups, bound, source):
+            first = moment_at(int(row[0]), row[1])
+            last = moment_at(int(row[2]), row[3])
+            found = zip(names, row[4::2], row[5::2], strict=True)
+            counted = [(operation, int(place), count) for operation, count, place in found if count]
 
             yield UserPart(user, succeeded, failures, first, last, counted)
 
-    def _has_late_events(self, files: Sequence[DataFile]) -> bool:
+    def _has_late_events(self) -> bool:
         """Return whether an event is earlier than one before it in its trail."""
-        ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "", files)
+        ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "")
 
         return bool(late_us)

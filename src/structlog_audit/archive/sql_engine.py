@@ -386,7 +386,8 @@ class SQLEngine:
         columns: str,
         selected: str,
         groups: str,
-        values: Mapping[str, str],
+        values: Mapping[str, object],
+        source: str = "{events}",
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query of the matching events that are not `undecided`.
 
@@ -398,14 +399,17 @@ class SQLEngine:
             selected: What is selected of these columns.
             groups: The rest of the query, after its conditions.
             values: The values of the parameters in it.
+            source: The table that is selected from, of ``{events}``, which have these columns and ``is_doubtful``.
         """
-        source = self._union(snapshot, conditions, files, columns)
-        if source is None:
+        union = self._union(snapshot, conditions, files, columns)
+        if union is None:
             return
 
-        source.parameters.update(values)
-        sql = f"SELECT {selected} FROM ({source.sql}) WHERE NOT is_doubtful {groups}"
-        yield from self._rows(sql, source)
+        union.parameters.update(values)
+        # The names of tables stay to be replaced.
+        table = source.replace("{events}", f"({union.sql})")
+        sql = f"SELECT {selected} FROM {table} WHERE NOT is_doubtful {groups}"
+        yield from self._rows(sql, union)
 
     def lines(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """Yield the evidence of completeness in the rows of a trail from *first* up to *stop*, in the order of commit.

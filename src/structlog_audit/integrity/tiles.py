@@ -37,6 +37,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     perfect_root,
     read_checkpoint,
 )
+from structlog_audit.trail.writing.filesystem import sync_folder
 
 MAX_ENTRY_BYTES = 65_535
 """The bytes that a line in an entry bundle can have."""
@@ -178,10 +179,16 @@ class _Target:
         return self._folder / name
 
     def write_checkpoint(self, note: Note) -> None:
-        """Write the checkpoint, unless it is there."""
+        """Write the checkpoint, unless it is there, once the names of all files are on the disk."""
         data = str(note).encode()
-        if not self.has(_CHECKPOINT) or self.read(_CHECKPOINT) != data:
-            self.write(_CHECKPOINT, data)
+        if self.has(_CHECKPOINT) and self.read(_CHECKPOINT) == data:
+            return
+
+        # An fsync of a file does not cover its name.
+        for folder, _, _ in os.walk(self._folder):
+            sync_folder(folder)
+        self.write(_CHECKPOINT, data)
+        sync_folder(self._folder)
 
     def write(self, name: str, data: bytes) -> None:
         """Write the file *name*, which appears when it is complete and on the disk."""

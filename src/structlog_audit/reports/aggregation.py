@@ -11,18 +11,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind, operation_of, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
-from structlog_audit.query.activity import Activity, UserActivity
-from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts, canonical_counts
+from structlog_audit.query.activity import Activity, moment_of, time_in
+from structlog_audit.query.filters import microseconds
+from structlog_audit.query.statistics import Countable, Histogram, Sum
 from structlog_audit.reports.formatting import shorten
-from structlog_audit.reports.period import floor, month_of, rfc3339_or_none
+from structlog_audit.reports.period import floor, month_of
 
 NEWEST = 50
 """Maximum events in a list of a report."""
@@ -96,41 +98,67 @@ def operation_aggregates(activity: Activity) -> defaultdict[str, OperationAggreg
     return aggregates
 
 
-class UserAggregate(UserCounts):
-    """The counts of one user's events, with the failures and the first activity."""
+class ClassCounts(dict[str, int]):
+    """The number of events of each class of operations."""
 
-    __slots__ = ("failures", "first")
+    __slots__ = ()
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add the *counts* of classes."""
+        for name, count in counts.items():
+            self[name] = self.get(name, 0) + count
+
+    @property
+    def total(self) -> int:
+        """The number of events."""
+        return sum(self.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the number of events, and those of each class that occurs, in the order of classes."""
+        by_class = {name: self[name] for name in CLASS_NAMES if name in self}
+        return {"total": self.total, "by_class": by_class}
+
+
+class MonthAggregate:
+    """The counts of one month: of each operation, and of each user by the classes of operations."""
+
+    __slots__ = ("operations", "users")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.operations: Counter[str] = Counter()
+        self.users: defaultdict[str | None, ClassCounts] = defaultdict(ClassCounts)
+
+
+class UserAggregate:
+    """The number of a user's events and failures, and the first and the last activity."""
+
+    __slots__ = ("_first", "_last", "failures", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
         self.failures = 0
-        self.first: dt.datetime | None = None
+        self._first: int | None = None
+        self._last: int | None = None
 
-    def add(self, event: Countable) -> None:
-        """Count *event*, the newest of the user so far."""
-        super().add(event)
-        self.failures += event.status is EventStatus.FAILURE
-        if self.first is None:
-            self.first = event.timestamp
+    def add(self, total: int, failures: int, first: int, last: int) -> None:
+        """Count *total* events; *first* and *last* are the `moment_of` two of them."""
+        self.total += total
+        self.failures += failures
+        self._first = first if self._first is None else min(self._first, first)
+        self._last = last if self._last is None else max(self._last, last)
 
-    def add_activity(self, activity: UserActivity) -> None:
-        """Add the counts of the user, who has no others."""
-        for operations in activity.months.values():
-            self.operations.update(operations)
+    def to_dict(self, user_id: str, counts: Iterable[ClassCounts]) -> dict[str, Any]:
+        """Return the row of the user *user_id*, with the *counts* of all months."""
+        together = ClassCounts()
+        for of_month in counts:
+            together.add(of_month)
 
-        self.succeeded = activity.succeeded
-        self.failures = activity.failures
-        self.first = activity.first
-        self.last = activity.last
-
-    def to_dict(self, user_id: str | None, classes: OperationClasses) -> dict[str, Any]:
-        """Return the row of the user *user_id*, with operations counted by *classes*."""
         return {
             "user_id": user_id,
-            **activity_counts(canonical_counts(self.operations), classes),
+            **together.to_dict(),
             "failures": self.failures,
-            "first_activity": rfc3339_or_none(self.first),
-            "last_activity": rfc3339_or_none(self.last),
+            "first_activity": None if self._first is None else rfc3339(time_in(self._first)),
+            "last_activity": None if self._last is None else rfc3339(time_in(self._last)),
         }
 
 
@@ -170,11 +198,10 @@ class ReportAggregates:
         self.zone = zone
         self.hours: defaultdict[dt.datetime, Counter[EventStatus]] = defaultdict(Counter)
 
-        # month → user → operation
-        self.months: defaultdict[str, defaultdict[str | None, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-
+        self.months: defaultdict[str, MonthAggregate] = defaultdict(MonthAggregate)
         self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
         self.users: defaultdict[str | None, UserAggregate] = defaultdict(UserAggregate)
+        self._places = itertools.count()
 
         self.failures = RecentEvents()
         self.deletions = RecentEvents()
@@ -210,19 +237,22 @@ class ReportAggregates:
         operation = operation_of(event.operation).value
         user_id = event.user_id
         hour = floor(event.timestamp, "hour", self.zone)
-        month = month_of(event.timestamp, self.zone)
+        month = self.months[month_of(event.timestamp, self.zone)]
+        is_failure = event.status is EventStatus.FAILURE
+        moment = moment_of(next(self._places), microseconds(event.timestamp))
+        operation_class = self.classes.class_of(operation)
 
         self.hours[hour][event.status] += 1
-        self.months[month][user_id][operation] += 1
+        month.operations[operation] += 1
+        month.users[user_id].add({operation_class or UNCLASSIFIED: 1})
         self.operations[operation].add(event)
-        self.users[user_id].add(event)
+        self.users[user_id].add(1, int(is_failure), moment, moment)
 
         self.activity.add(event)
-        if event.status is EventStatus.FAILURE:
+        if is_failure:
             self.failures.add(event)
         self.unknown_status += has_unknown_status(event.metadata)
 
-        operation_class = self.classes.class_of(operation)
         if operation_class is OperationClass.DELETE:
             self.deletions.add(event)
         elif operation_class is OperationClass.EXPORT:
@@ -237,10 +267,14 @@ class ReportAggregates:
 
         self.operations = operation_aggregates(activity)
 
-        for user_id, counts in activity.users:
-            self.users[user_id].add_activity(counts)
-            for month, operations in counts.months.items():
-                self.months[month][user_id].update(operations)
+        for counts in activity.users:
+            month = self.months[counts.month]
+            month.operations.update(counts.operations)
+            classes = month.users[counts.user_id]
+            for operation, count in counts.operations.items():
+                classes.add({class_name(operation, self.classes): count})
+
+            self.users[counts.user_id].add(counts.total, counts.failures, counts.first, counts.last)
 
     def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""
@@ -262,16 +296,6 @@ def lost_count(gap: StoredEvent) -> int:
 def counts_by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
     """Return the count of every status by its name."""
     return {status.value: statuses[status] for status in EventStatus}
-
-
-def activity_counts(operations: Counter[str], classes: OperationClasses) -> dict[str, Any]:
-    """Return the activity of a user: the number of events, and those of each class that occurs."""
-    counts: Counter[str] = Counter()
-    for operation, count in operations.items():
-        counts[class_name(operation, classes)] += count
-
-    by_class = {name: counts[name] for name in CLASS_NAMES if counts[name]}
-    return {"total": operations.total(), "by_class": by_class}
 
 
 def class_name(operation: str, classes: OperationClasses) -> str:

@@ -166,7 +166,8 @@ def read_side(
     with source._counted_events(of_period) as counted:
         if counted is not None:
             operations = operation_aggregates(counted.activity)
-            users = Counter({user: found.total for user, found in counted.activity.users})
+            for found in counted.activity.users:
+                users[found.user_id] += found.total
             return Side.of(period, operations, users, verdict, now)
 
     for event in source.select(of_period, newest_first=False):

@@ -105,7 +105,7 @@ def _statistics(counted: CountedEvents, ordinary: Conditions, aggregates: Report
         operations[operation] += count
         statuses[status] += count
 
-    users = Counter({user: counts.operations.total() for user, counts in aggregates.users.items()})
+    users = Counter({user: counts.total for user, counts in aggregates.users.items()})
     histogram, total_ms = _durations(aggregates.operations.values())
     average_ms = total_ms.average(histogram.buckets.total())
 

@@ -53,7 +53,7 @@ def compare_with_period_before(
     if not before.seconds:
         return _without_comparison(earlier, [_NO_TIME])
 
-    users = Counter({user: found.operations.total() for user, found in aggregates.users.items()})
+    users = Counter({user: found.total for user, found in aggregates.users.items()})
     present = Side.of(period, aggregates.operations, users, verdict, now)
     return {"reasons": [], **compare(before, present)}
 

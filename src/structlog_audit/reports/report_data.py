@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from structlog_audit._version import __version__
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import EventStatus, rfc3339
-from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
     ANONYMOUS,
     NEWEST,
+    ClassCounts,
+    MonthAggregate,
     ReportAggregates,
-    UserAggregate,
-    activity_counts,
     class_name,
     counts_by_status,
     event_row,
@@ -71,6 +70,8 @@ def build_data(
     """
     now = source._now()
     span = _span(aggregates, period, now)
+    # Before the months, which take the counts of their users.
+    users = _users(aggregates)
     return {
         "period": period.to_dict(),
         "user_id": None if user_id is None else _encodable(user_id),
@@ -85,7 +86,7 @@ def build_data(
         "comparison": comparison,
         "operations": _operations(aggregates),
         "classes": _classes(aggregates),
-        "users": _users(aggregates),
+        "users": users,
         "unknown_status": aggregates.unknown_status,
         "failures": aggregates.failures.to_dict(),
         "deletions": aggregates.deletions.to_dict(),
@@ -136,11 +137,9 @@ def _span(aggregates: ReportAggregates, period: Period, now: dt.datetime) -> Spa
 
 def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, Any]]:
     """Return the memory SDK's monthly report of every month of the span."""
-    rows = []
-    for month in _months_of_report(aggregates, span):
-        users: Mapping[str | None, Counter[str]] = aggregates.months.get(month, {})
-        rows.append(_month(month, users, aggregates.classes))
-    return rows
+    months = _months_of_report(aggregates, span)
+
+    return [_month(month, aggregates.months.get(month) or MonthAggregate()) for month in months]
 
 
 def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[str]:
@@ -155,25 +154,23 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
     return sorted(aggregates.months)
 
 
-def _month(month: str, users: Mapping[str | None, Counter[str]], classes: OperationClasses) -> dict[str, Any]:
-    operations: Counter[str] = Counter()
-    by_name: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for user_id, operations_of_user in users.items():
-        operations.update(operations_of_user)
-        by_name[user_id or ANONYMOUS].update(operations_of_user)
+def _month(month: str, found: MonthAggregate) -> dict[str, Any]:
+    """Return the row of a month. The counts of its users are taken: those and the report together take twice the memory."""
+    without_user = found.users.pop(None, ClassCounts())
+    number_of_users = len(found.users)
+    for counts in (without_user, found.users.pop("", ClassCounts())):
+        found.users[ANONYMOUS].add(counts)
 
-    def rank(name: str) -> tuple[int, str]:
-        return -by_name[name].total(), name
+    totals = {user_id: counts.total for user_id, counts in found.users.items() if user_id is not None and counts}
+    most_active = sorted(totals, key=lambda user_id: (-totals[user_id], user_id))
 
-    most_active = sorted(by_name, key=rank)
-    without_user = users.get(None, Counter[str]()).total()
     return {
         "period": month,
-        "total_events": operations.total(),
-        "users": len(users) - (None in users),
-        "operations": counts_by_text(operations),
-        "user_activity": {name: activity_counts(by_name[name], classes) for name in most_active},
-        "without_user": without_user,
+        "total_events": found.operations.total(),
+        "users": number_of_users,
+        "operations": counts_by_text(found.operations),
+        "user_activity": {user_id: found.users.pop(user_id).to_dict() for user_id in most_active},
+        "without_user": without_user.total,
     }
 
 
@@ -239,29 +236,20 @@ def _classes(aggregates: ReportAggregates) -> dict[str, Any]:
 
 def _users(aggregates: ReportAggregates) -> dict[str, Any]:
     users = {user_id: aggregate for user_id, aggregate in aggregates.users.items() if user_id is not None}
+    failing = [user_id for user_id, aggregate in users.items() if aggregate.failures]
+
+    most_active = sorted(users, key=lambda user_id: (-users[user_id].total, user_id))[:NEWEST]
+    most_failures = sorted(failing, key=lambda user_id: (-users[user_id].failures, user_id))[:MOST_FAILING]
+
+    def row(user_id: str) -> dict[str, Any]:
+        counts = [month.users[user_id] for month in aggregates.months.values() if user_id in month.users]
+        return users[user_id].to_dict(user_id, counts)
 
     return {
         "total": len(users),
-        "most_active": _most_active(users, aggregates.classes),
-        "most_failures": _most_failures(users, aggregates.classes),
+        "most_active": list(map(row, most_active)),
+        "most_failures": list(map(row, most_failures)),
     }
-
-
-def _most_active(users: Mapping[str, UserAggregate], classes: OperationClasses) -> list[dict[str, Any]]:
-    def rank(user_id: str) -> tuple[int, str]:
-        return -users[user_id].operations.total(), user_id
-
-    most_active = sorted(users, key=rank)[:NEWEST]
-    return [users[user_id].to_dict(user_id, classes) for user_id in most_active]
-
-
-def _most_failures(users: Mapping[str, UserAggregate], classes: OperationClasses) -> list[dict[str, Any]]:
-    def rank(user_id: str) -> tuple[int, str]:
-        return -users[user_id].failures, user_id
-
-    failing = [user_id for user_id, aggregate in users.items() if aggregate.failures]
-    most_failures = sorted(failing, key=rank)[:MOST_FAILING]
-    return [users[user_id].to_dict(user_id, classes) for user_id in most_failures]
 
 
 def open_intents(aggregates: ReportAggregates) -> dict[str, Any]:
