@@ -586,7 +586,9 @@ class Operations:
     def do_add_book(self):
         if shelf := self.shelf():
             place = max([book.place for book in shelf.books] or [0]) + 1
-            shelf.books.append(Book(place=place, title=self.word()))
+            self.session.add(Book(room=shelf.room, shelf=shelf.number, place=place, title=self.word()))
+            self.session.flush()
+            self.session.expire(shelf)
 
     def do_update_books(self):
         shelves = select(Shelf.room, Shelf.number).where(Shelf.size > 1)

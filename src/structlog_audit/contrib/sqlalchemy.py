@@ -462,8 +462,8 @@ def _limit_each(
     # No list of keys can be a parameter here, so each key is one; where a set has fewer, NULL selects nothing.
     columns = table.columns_of_key
     most = max(len(rows) for rows in before)
-    has_null = any(None in parts_of(key) for rows in before for key in rows)
-    if most > _MOST_PARAMETERS or has_null:
+    nulls = [key for rows in before for key in rows if None in parts_of(key)]
+    if most > _MOST_PARAMETERS or nulls:
         return element, parameters
 
     names = []
@@ -477,9 +477,12 @@ def _limit_each(
         conditions.append(and_(*equal))
 
     limited = []
+    nothing = (None,) * len(columns)
     for given, rows in zip(parameters, before, strict=True):
         values = dict(given)
-        keys = list(rows) + [(None,) * len(columns)] * (most - len(rows))
+        keys = list(rows)
+        missing = most - len(keys)
+        keys += [nothing] * missing
 
         for row, key in zip(names, keys, strict=True):
             parts = parts_of(key)
@@ -522,8 +525,12 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
     written: dict[Key, dict[str, Any]] = {}
     gone = before.keys() - after.keys()
     while gone:
-        written |= {key: reader.written_values(statement.element, parameters_of[key]) for key in gone}
-        taken = {key: statement.table.moved_key(key, written[key]) for key in gone}
+        taken: dict[Key, Key] = {}
+        for key in gone:
+            values = reader.written_values(statement.element, parameters_of[key])
+            written[key] = values
+            taken[key] = statement.table.moved_key(key, values)
+
         moved |= taken
         gone = before.keys() & set(taken.values()) - moved.keys()
     after |= reader.rows_of(list(moved.values()), lock=True)
