@@ -180,7 +180,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from django.conf import settings
     from django.core.management import call_command
     from django.db import connections
+    from django.db.backends.signals import connection_created
 
+    def do_not_wait_for_the_disk(connection, **_):
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous = OFF")
+
+    connection_created.connect(do_not_wait_for_the_disk)
     folder = tmp_path_factory.mktemp("django")
     settings.configure(
         SECRET_KEY="of these tests",

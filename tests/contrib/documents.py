@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import random
 import string
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import Column, ForeignKey, String, Table, bindparam, delete, event, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    Column,
+    Computed,
+    ForeignKey,
+    ForeignKeyConstraint,
+    String,
+    Table,
+    bindparam,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, relationship
-from triggers import create_triggers, seen_change
+from triggers import create_triggers, json_text, seen_change
 
 from structlog_audit.contrib.sqlalchemy import track
 
@@ -111,9 +129,53 @@ class Counter(Base):
     value: Mapped[int] = mapped_column(default=0)
 
 
+class Item(Base):
+    """A value of JSON, and values that the database gives."""
+
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]] = mapped_column(MutableDict.as_mutable(JSON))
+    stock: Mapped[int] = mapped_column(server_default="7")
+    room: Mapped[str] = mapped_column(server_default=text("'it''s'"))
+    double: Mapped[int] = mapped_column(Computed("stock * 2", persisted=True))
+    seen: Mapped[int] = mapped_column(default=0, onupdate=lambda: 5)
+
+
+class Page(Base):
+    """A unique column that the database computes."""
+
+    __tablename__ = "page"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    slug: Mapped[str] = mapped_column(Computed(func.lower(Column("title", String)), persisted=True), unique=True)
+    views: Mapped[int] = mapped_column(default=0)
+
+
+class Shelf(Base):
+    """A key of two columns, to which another one refers."""
+
+    __tablename__ = "shelf"
+    room: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int] = mapped_column(server_default="3")
+    books: Mapped[list[Book]] = relationship(cascade="all, delete-orphan")
+
+
+class Book(Base):
+    __tablename__ = "book"
+    room: Mapped[str] = mapped_column(primary_key=True)
+    shelf: Mapped[int] = mapped_column(primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str | None]
+    __table_args__ = (ForeignKeyConstraint(["room", "shelf"], ["shelf.room", "shelf.number"]),)
+
+
 track(Base)
 
 TABLES = list(Base.metadata.sorted_tables)
+
+IN_ANOTHER_DATABASE = (Page, Shelf, Book)
+"""The models that an application can have in a second database."""
 
 
 def use_savepoints(engine):
@@ -153,7 +215,9 @@ def recorded_changes(events):
         columns = {
             "text" if (table, name) == ("document", "body") else name: values for name, values in changes.items()
         }
-        named = sorted((name, values["before"], values["after"]) for name, values in columns.items())
+        named = sorted(
+            (name, json_text(values["before"]), json_text(values["after"])) for name, values in columns.items()
+        )
         found.append((table, verb, tuple(named)))
     return found
 
@@ -165,7 +229,10 @@ class RolledBackError(Exception):
 class Operations:
     """Random operations; those that the state of the database does not allow do nothing or raise an IntegrityError."""
 
-    def __init__(self, engine, seed, refusals=()):
+    def __init__(self, engine, seed, refusals=(), other=None):
+        # The engine of each model.
+        self.binds = dict.fromkeys(IN_ANOTHER_DATABASE, other or engine)
+
         # Errors that end a block, besides those of the block and of constraints.
         self.refusals = (RolledBackError, IntegrityError, *refusals)
         self.engine = engine
@@ -181,7 +248,7 @@ class Operations:
             number = self.random.randint(1, 6)
             count -= number
             try:
-                with Session(self.engine) as self.session:
+                with Session(self.engine, binds=self.binds) as self.session:
                     self._block(number, depth=0)
                     self.session.commit()
             except self.refusals:
@@ -454,3 +521,104 @@ class Operations:
         self.session.flush()
         self.session.execute(document_tag.delete().where(document_tag.c.tag_id > self.random.randint(1, 20)))
         self.session.expire_all()
+
+    # Values of JSON, and values that the database gives.
+
+    def data(self):
+        parts = [None, True, 1, 1.5, "", self.name(), {"a": [self.name()]}, []]
+        return {self.name(): self.random.choice(parts) for _ in range(2)}
+
+    def do_add_item(self):
+        self.session.add(Item(data=self.data(), **self.random.choice([{}, {"stock": 2}, {"room": self.word()}])))
+
+    def do_insert_items(self):
+        self.session.execute(insert(Item), [{"data": self.data()} for _ in range(2)])
+        self.session.execute(insert(Item).values(data=self.data(), stock=func.abs(-4)))
+
+    def do_change_data_in_place(self):
+        for item in self.some(Item):
+            item.data[self.name()] = self.data()
+
+    def do_change_data_to_equal(self):
+        for item in self.some(Item):
+            item.data = dict(reversed(item.data.items()))
+
+    def do_update_data(self):
+        self.session.execute(update(Item).where(Item.double > 6).values(data=self.data(), stock=Item.stock - 1))
+
+    def do_update_data_by_keys(self):
+        rows = [{"id": item.id, "data": self.data()} for item in self.some(Item)]
+        if rows:
+            self.session.execute(update(Item), rows)
+
+    def do_delete_items(self):
+        self.session.execute(delete(Item).where(Item.stock < self.random.randint(1, 5)))
+
+    def do_upsert_page(self):
+        title = self.name()
+        rows = [{"title": self.random.choice([title, title.upper()]), "views": self.random.randint(0, 3)}]
+        statement = self.dialect.insert(Page)
+        if self.engine.dialect.name == "mysql":
+            upsert = statement.on_duplicate_key_update(views=statement.inserted.views)
+        else:
+            upsert = statement.on_conflict_do_update(index_elements=["slug"], set_={"views": statement.excluded.views})
+        self.session.execute(upsert, rows)
+        self.session.expire_all()
+
+    def do_change_page(self):
+        for page in self.some(Page):
+            page.views += 1
+
+    # Keys of several columns.
+
+    def shelf(self):
+        shelves = list(self.session.scalars(select(Shelf).order_by(Shelf.room, Shelf.number)))
+        return self.random.choice(shelves or [None])
+
+    def do_add_shelf(self):
+        with self.session.begin_nested():
+            self.session.add(Shelf(room=self.name(), number=self.random.randint(1, 2)))
+
+    def do_merge_shelf(self):
+        key = {"room": self.name(), "number": self.random.randint(1, 2)}
+        self.session.merge(Shelf(**key, size=self.random.randint(1, 3)))
+
+    def do_add_book(self):
+        if shelf := self.shelf():
+            place = max([book.place for book in shelf.books] or [0]) + 1
+            self.session.add(Book(room=shelf.room, shelf=shelf.number, place=place, title=self.word()))
+            self.session.flush()
+            self.session.expire(shelf)
+
+    def do_update_books(self):
+        shelves = select(Shelf.room, Shelf.number).where(Shelf.size > 1)
+        query = update(Book).where(tuple_(Book.room, Book.shelf).in_(shelves)).values(title=self.word())
+        self.session.execute(query, execution_options={"synchronize_session": False})
+        self.session.expire_all()
+
+    def do_update_shelves_by_keys(self):
+        if shelf := self.shelf():
+            row = {"room": shelf.room, "number": shelf.number, "size": self.random.randint(1, 3)}
+            self.session.execute(update(Shelf), [row])
+
+    def do_move_book(self):
+        if shelf := self.shelf():
+            query = update(Book).where(Book.room == shelf.room, Book.shelf == shelf.number)
+            self.session.execute(query.values(place=bindparam("new")), {"new": self.random.randint(50, 99)})
+            self.session.expire_all()
+
+    def do_upsert_shelf(self):
+        rows = [{"room": self.name(), "number": number, "size": self.random.randint(1, 3)} for number in (1, 2)]
+        statement = self.dialect.insert(Shelf).values(rows)
+        if self.engine.dialect.name == "mysql":
+            upsert = statement.on_duplicate_key_update(size=statement.inserted.size)
+        else:
+            upsert = statement.on_conflict_do_update(
+                index_elements=["room", "number"], set_={"size": statement.excluded.size}
+            )
+        self.session.execute(upsert)
+        self.session.expire_all()
+
+    def do_delete_shelf(self):
+        if shelf := self.shelf():
+            self.session.delete(shelf)

@@ -81,11 +81,10 @@ def test_json_value_that_is_changed_in_place_is_recorded(item, events):
     assert updates(events) == [{"data": ({"a": 1}, {"a": 2})}]
 
 
-def test_file_is_recorded_by_its_name(item, events, tmp_path):
+def test_file_is_recorded_by_its_name(item, events):
     """A file that is stored or deleted changes the name in the row."""
-    with override_settings(MEDIA_ROOT=tmp_path):
-        item.file.save("new.txt", ContentFile(b"content"))
-        item.file.delete()
+    item.file.save("new.txt", ContentFile(b"content"))
+    item.file.delete()
     assert updates(events) == [{"file": ("old.txt", "new.txt")}, {"file": ("new.txt", "")}]
 
 
@@ -134,6 +133,22 @@ def test_upsert_on_a_key_with_a_default_of_the_database_is_an_update(shop, event
     shop.Shelf.objects.bulk_create(shelves, update_conflicts=True, **options)
 
     assert updates(events) == [{"books": (7, 9)}]
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="generated columns are from Django 5.0")
+@pytest.mark.parametrize("title", ["TITLE", Upper(Value("title"))])
+def test_upsert_on_a_key_that_the_database_generates_is_an_update(shop, events, title):
+    """The conflict is found by the expression of the column, with the values that the statement inserts."""
+    shop.Page.objects.create(title="Title")
+    events()
+
+    pages = [shop.Page(title=title, views=2), shop.Page(title="other")]
+    options = {"unique_fields": ["slug"], "update_fields": ["views"]}
+    shop.Page.objects.bulk_create(pages, update_conflicts=True, **options)
+
+    (updated, changes), (created, _) = events()
+    assert (updated, changes) == ("shop.page.update", {"views": {"before": 0, "after": 2}})
+    assert created == "shop.page.create"
 
 
 @pytest.mark.skipif(django.VERSION < (5, 2), reason="keys of several columns are from Django 5.2")
@@ -476,6 +491,30 @@ def test_commit_after_a_failed_statement_records_what_the_database_kept(shop, ev
             with connection.cursor() as cursor:
                 cursor.execute("SELECT nothing")
     assert names(events) == expected
+
+
+def test_error_of_the_driver_does_not_hide_the_failure_of_the_transaction_before_it(shop, events, monkeypatch):
+    """What does not reach the server, an error or a statement without parameters, ends no failure."""
+    failed = DatabaseError("failed")
+    failed.__cause__ = IntegrityError()
+    failed.__cause__.sqlstate = "23505"
+    errors = [failed, DatabaseError("cannot adapt")]
+
+    def fail(execute, sql, params, many, context):
+        if many:
+            return
+        raise errors.pop(0)
+
+    with transaction.atomic():
+        shop.Author.objects.create(name="a")
+        with monkeypatch.context() as patch, connection.execute_wrapper(fail), connection.cursor() as cursor:
+            patch.setattr(connections["default"], "vendor", "postgresql")
+            for _ in range(2):
+                with suppress(DatabaseError):
+                    cursor.execute("SELECT nothing")
+            cursor.executemany("INSERT INTO shop_untracked (text) VALUES (%s)", [])
+    shop.Author.objects.create(name="b")
+    assert names(events) == ["b"]
 
 
 def test_deadlock_takes_all_changes_of_the_transaction_with_it(shop, events, monkeypatch):

@@ -142,6 +142,31 @@ class Shelf(Base):
     __table_args__ = (UniqueConstraint("name", "kind", "floor", "room"),)
 
 
+class Page(Base):
+    """Unique columns that the database computes, of given values and of defaults."""
+
+    __tablename__ = "page"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    note: Mapped[str | None]
+    volume: Mapped[int] = mapped_column("vol", default=2)
+    slug: Mapped[str] = mapped_column(Computed("lower(title) || vol || coalesce(note, '')"), unique=True)
+    views: Mapped[int] = mapped_column(default=0)
+
+
+class Legacy(Base):
+    """A table without a primary key, whose model has one that the database computes."""
+
+    __table__ = Table(
+        "legacy",
+        Base.metadata,
+        Column("number", Integer),
+        Column("key", Integer, Computed("number + 10")),
+        Column("pin", String),
+    )
+    __mapper_args__: ClassVar = {"primary_key": [__table__.c.key]}
+
+
 class Person(Base):
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -202,11 +227,16 @@ class Branch(Base):
 
 
 pairs = Table(
-    "pairs", Base.metadata, Column("item_id", ForeignKey("item.id")), Column("part_id", ForeignKey("part.id"))
+    "pairs",
+    Base.metadata,
+    Column("item_id", ForeignKey("item.id")),
+    Column("part_id", ForeignKey("part.id")),
+    Column("data", JSON(none_as_null=True)),
 )
 Item.others = relationship(Part, secondary=pairs)
 
 track(Base)
+track(Legacy, mask=["pin"])
 
 KEY = uuid.UUID(int=1)
 ITEM = f"item:{KEY}"
@@ -230,6 +260,8 @@ def engine(tmp_path, handler):
     with Session(made) as session:
         session.add(Item(id=KEY, data={"a": 1}, colour=Colour.RED, label="abc", point=Point(2, 3)))
         session.add_all([Part(id=1, name="p"), Code(day=TODAY, colour=Colour.RED), Shelf(id=1, name="s")])
+        session.add_all([Page(id=1, title="T"), Page(id=2, title="t", note="x")])
+        session.execute(insert(Legacy.__table__).values(number=1, pin="1234"))
         session.commit()
     handler.clear()
     yield made
@@ -283,6 +315,19 @@ def upsert(**values):
     return statement.on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_=values)
 
 
+def upsert_page(query=None):
+    """Return an upsert of pages, or of the titles, volumes and views in *query*."""
+    statement = sqlite.insert(Page)
+    if query is not None:
+        statement = statement.from_select(["title", "vol", "views"], query)
+    return statement.on_conflict_do_update(index_elements=["slug"], set_={"views": statement.excluded.views})
+
+
+def deleted(**values):
+    return {name: {"before": value, "after": None} for name, value in values.items()}
+
+
+COMPUTED = "[result of an expression]"
 RENAMED = [updated("part:1", name=("p", "z"))]
 CODE, NEXT = "code:2025-01-15,r", "code:2025-01-16,b"
 
@@ -396,6 +441,35 @@ CHANGES = {
             .on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_={"books": 3})
         ),
         [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert on a key that the database computes": (
+        lambda session: session.execute(
+            upsert_page(), [{"title": "T", "views": 3}, {"title": "t", "note": "x", "views": 4}]
+        ),
+        [updated("page:1", views=(0, 3)), updated("page:2", views=(0, 4))],
+    ),
+    "upsert of an expression on a key that the database computes": (
+        lambda session: session.execute(upsert_page().values(title=func.upper("t"), views=3)),
+        [updated("page:1", views=(0, 3))],
+    ),
+    "upsert of the rows of a query on a key that the database computes": (
+        lambda session: session.execute(upsert_page(select(Page.title, literal(2), literal(5)).where(Page.id == 1))),
+        [updated("page:1", views=(0, 5))],
+    ),
+    "value that is written with a computed key": (
+        lambda session: session.execute(
+            update(Code).values(day=func.date(Code.day, "+1 day"), value=Code.value + 1, colour=Colour.BLUE),
+            execution_options={"synchronize_session": False},
+        ),
+        [updated(CODE, day=("2025-01-15", COMPUTED), colour=("r", "b"), value=(0, COMPUTED))],
+    ),
+    "column that a computed key depends on": (
+        lambda session: session.execute(update(Legacy.__table__).values(number=2, pin="5678")),
+        [updated("legacy:11", number=(1, 2), key=(11, COMPUTED), pin=("[redacted]", "[redacted]"))],
+    ),
+    "key of a model whose table has none": (
+        lambda session: session.delete(session.get(Legacy, 11)),
+        [("legacy.delete", ["legacy:11"], deleted(number=1, key=11, pin="[redacted]"))],
     ),
     "upsert that changes nothing": (lambda session: session.execute(upsert(books=0)), []),
     "insert that is ignored": (
@@ -616,6 +690,25 @@ def test_pair_with_null_is_deleted_and_recorded(engine, handler, monkeypatch):
     with engine.begin() as connection:
         assert connection.execute(pairs.delete()).rowcount == 2
     assert [recorded.entry_ids for recorded in handler.iter_events()] == [[ITEM, "part:None"], [ITEM, "part:1"]]
+
+
+def test_pair_with_a_value_that_is_not_hashable_is_recorded(changes_of):
+    """An association table without a key can have a column of JSON, by which no row can be found."""
+
+    def write(session):
+        connection = session.connection()
+        connection.execute(pairs.insert().values(item_id=KEY, part_id=1, data={"a": 1}))
+        connection.execute(pairs.update().values(data=[2]))
+        connection.execute(pairs.delete())
+
+    created, (changed, entry_ids, changes), removed = changes_of(write)
+    assert (changed, entry_ids, changes) == (
+        "pairs.update",
+        [ITEM, "part:1"],
+        {"data": {"before": {"a": 1}, "after": [2]}},
+    )
+    assert created[2]["data"]["after"] == {"a": 1}
+    assert removed[2]["data"]["before"] == [2]
 
 
 def test_rows_that_load_objects_reach_the_caller(engine):

@@ -8,6 +8,7 @@ import gc
 import logging
 from collections import Counter as Multiset
 from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from conftest import fill_disk
 from documents import Author, Base, Counter, Document, Note, Tag
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ForeignKey, create_engine, delete, insert, select, text, update
+from sqlalchemy import ForeignKey, bindparam, create_engine, delete, insert, select, text, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
@@ -41,18 +42,59 @@ def engine(tmp_path):
     made.dispose()
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=examples(7), suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, handler, seed):
-    """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
-    handler.clear()
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM seen"))
+@pytest.fixture
+def other_engine(tmp_path):
+    """A second database as the first one."""
+    made = create_engine(f"sqlite:///{tmp_path}/others.sqlite3")
+    documents.use_savepoints(made)
+    documents.prepare(made)
+    yield made
+    made.dispose()
 
-    documents.Operations(engine, seed).run(60)
+
+def run_at_random(seed, handler, *engines):
+    """Run random operations in two databases, and return the changes in the events and those that triggers saw."""
+    handler.clear()
+    for engine in engines:
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM seen"))
+
+    documents.Operations(engines[0], seed, other=engines[1]).run(60)
 
     recorded = Multiset(documents.recorded_changes(handler.iter_events()))
-    assert recorded == Multiset(documents.seen_changes(engine))
+    return recorded, Multiset(change for engine in engines for change in documents.seen_changes(engine))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, other_engine, handler, seed):
+    """Of random operations in transactions of two databases, the events are exactly the changes that triggers saw."""
+    recorded, seen = run_at_random(seed, handler, engine, other_engine)
+    assert recorded == seen
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=examples(1), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_operations_of_async_engines_are_recorded_as_the_triggers_saw_them(tmp_path, handler, seed):
+    """What awaits the driver between statements changes nothing of this."""
+
+    async def run():
+        folder = mkdtemp(dir=tmp_path)
+        made = [create_async_engine(f"sqlite+aiosqlite:///{folder}/{name}.sqlite3") for name in ("first", "other")]
+        async with made[0].connect() as connection:
+            found = await connection.run_sync(write, *[engine.sync_engine for engine in made])
+        for engine in made:
+            await engine.dispose()
+        return found
+
+    def write(_, *engines):
+        for engine in engines:
+            documents.use_savepoints(engine)
+            documents.prepare(engine)
+        return run_at_random(seed, handler, *engines)
+
+    recorded, seen = asyncio.run(run())
+    assert recorded == seen
 
 
 # --- Transactions and the actor ---------------------------------------------------------------------------------------
@@ -333,6 +375,30 @@ def test_statement_gets_the_rows_that_were_read_where_the_database_locks_them(se
     assert [statement for statement in statements if statement.startswith("UPDATE") and "tag.id IN" in statement]
 
 
+def test_each_set_of_parameters_gets_its_rows_where_the_database_locks_them(session, engine, events, monkeypatch):
+    """A row that appears between the query and the statement is not changed unseen, however many sets there are."""
+    session.execute(insert(Tag), [{"name": "a"}, {"name": "a"}, {"name": "b"}])
+    session.commit()
+    events()
+    appeared = []
+
+    def insert_another(connection, cursor, statement, *_):
+        if statement.startswith("UPDATE") and not appeared:
+            appeared.append(statement)
+            connection.exec_driver_sql("INSERT INTO tag (name) VALUES ('b')")
+
+    listen(engine, "before_cursor_execute", insert_another)
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+    rows = [{"old": "a", "new": "x"}, {"old": "b", "new": "y"}, {"old": "c", "new": "z"}]
+    query = update(Tag.__table__).where(Tag.name == bindparam("old")).values(name=bindparam("new"))
+    session.connection().execute(query, rows)
+    session.commit()
+
+    assert appeared
+    assert names_after(events()) == ["x", "x", "y"]
+    assert session.scalars(select(Tag.name).order_by(Tag.id)).all() == ["x", "x", "y", "b"]
+
+
 def test_private_members_of_sqlalchemy_that_are_used_are_listed_and_exist():
     """A version of SQLAlchemy without one of these members fails here, and a further one must be listed."""
     for owner, names in tracking._PRIVATE.items():
@@ -373,7 +439,7 @@ def models(monkeypatch):
 
     monkeypatch.setattr(tracking, "_tracked", dict(tracking._tracked))
     yield SimpleNamespace(Own=Own, Account=Account, Special=Special, Plain=Plain)
-    tracking._tables.clear()
+    tracking._forget_tables()
 
 
 def test_masked_values_are_not_in_events_and_excluded_attributes_are_not_mentioned(models, handler, events):
@@ -500,6 +566,22 @@ def test_rows_are_read_in_the_schema_that_the_statement_writes_to(engine, events
         connection.execute(update(Tag).values(name="b"))
         connection.commit()
     assert names_after(events()) == ["a", "b"]
+
+
+def test_table_that_is_found_while_models_are_configured_is_looked_up_again(models, monkeypatch):
+    """Another thread may configure further models between the search for a table and its end."""
+    table = models.Account.__table__
+    assert tracking._table_of(table) is None
+
+    def find(_):
+        track(models.Account)
+        yield None
+
+    tracking._forget_tables()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "_find_table", find)
+        assert tracking._table_of(table) is None
+    assert tracking._table_of(table).label == "account"
 
 
 def test_dialect_is_followed_once(session, engine):

@@ -23,11 +23,14 @@ from structlog_audit.contrib.tracked_changes import (
 )
 
 
-class Vector(list):
+class Vector:
     """Compares its elements one by one, as an array of numpy does."""
 
+    def __init__(self, elements):
+        self.elements = elements
+
     def tolist(self):
-        return list(self)
+        return list(self.elements)
 
     def __eq__(self, other):
         raise ValueError("the truth value of an array is ambiguous")

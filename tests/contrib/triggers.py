@@ -31,7 +31,7 @@ class _Dialect(NamedTuple):
 
     quote: str
     differs: str
-    """The condition that a column was changed; MariaDB compares text without case unless it is binary."""
+    """The condition that a column was changed; MariaDB compares text without case, and PostgreSQL no JSON."""
 
     object: str
     """The function that makes a JSON object of names and values."""
@@ -39,7 +39,9 @@ class _Dialect(NamedTuple):
 
 _DIALECTS = {
     "sqlite": _Dialect(_SQLITE, "INTEGER PRIMARY KEY", '"', "{old} IS NOT {new}", "json_object"),
-    "postgresql": _Dialect(_POSTGRESQL, "SERIAL PRIMARY KEY", '"', "{old} IS DISTINCT FROM {new}", "json_build_object"),
+    "postgresql": _Dialect(
+        _POSTGRESQL, "SERIAL PRIMARY KEY", '"', "{old}::text IS DISTINCT FROM {new}::text", "json_build_object"
+    ),
     "mysql": _Dialect(
         _MARIADB, "INTEGER PRIMARY KEY AUTO_INCREMENT", "`", "NOT (BINARY {old} <=> BINARY {new})", "json_object"
     ),
@@ -76,4 +78,14 @@ def differences(before, after):
 
 def seen_change(table, verb, before, after):
     """Return a row of the table ``seen`` in the form of `recorded_changes`."""
-    return table, verb, differences(json.loads(before or "{}"), json.loads(after or "{}"))
+    return table, verb, differences(_row(before), _row(after))
+
+
+def _row(text):
+    """Return the row that a trigger wrote down, or none."""
+    return {name: json_text(value) for name, value in json.loads(text or "{}").items()}
+
+
+def json_text(value):
+    """Return the text of a value of JSON, which only some databases have in the row that a trigger writes down."""
+    return json.dumps(value) if isinstance(value, dict | list) else value

@@ -39,7 +39,8 @@ def postgresql():
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **options)
 
         command = [program("postgres"), "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
-        command += ["-c", "max_prepared_transactions=10"]
+        # Threads that change the same rows wait this long for each deadlock, by default a second.
+        command += ["-c", "max_prepared_transactions=10", "-c", "deadlock_timeout=50ms"]
         with log.open("wb") as output:
             server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, **options)
         try:

@@ -41,13 +41,16 @@ try:
         Update,
         and_,
         bindparam,
+        cast,
         event,
+        false,
         inspect,
         literal,
         literal_column,
         or_,
         select,
         tuple_,
+        type_coerce,
     )
     from sqlalchemy.orm import FromStatement, Mapper
     from sqlalchemy.orm.exc import UnmappedClassError, UnmappedColumnError
@@ -62,6 +65,7 @@ from structlog_audit.contrib.tracked_changes import (
     EXPRESSION,
     ChangedRow,
     Key,
+    Row,
     Rows,
     Savepoints,
     TrackedEvent,
@@ -156,7 +160,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
 
     known = {name for mapper in mappers for table in _tables_of(mapper) for name in _names_of(mapper, table).values()}
     _tracked[model] = tracked_fields(where, known, fields, exclude, mask)
-    _tables.clear()
+    _forget_tables()
 
     listeners: dict[str, Callable[..., Any]] = {
         "before_execute": _before_execute,
@@ -171,7 +175,7 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
     if not event.contains(Engine, "begin", _begin):
         for name, listener in listeners.items():
             event.listen(Engine, name, listener, **({"retval": True} if name == "before_execute" else {}))
-        event.listen(Mapper, "after_configured", _tables.clear)
+        event.listen(Mapper, "after_configured", _forget_tables)
     return model
 
 
@@ -312,7 +316,6 @@ def _follow(dialect: Any) -> None:
     if dialect in _dialects:
         return
 
-    _dialects.add(dialect)
     if dialect.name in COMMITTING_BY_DDL and not event.contains(
         Engine, "before_cursor_execute", _before_cursor_execute
     ):
@@ -320,6 +323,9 @@ def _follow(dialect: Any) -> None:
     for name, function in _FOLLOWED.items():
         original = getattr(dialect, name)
         setattr(dialect, name, partial(function, original))
+
+    # At the end, because another thread relies on it. If both get here, the first of two records leaves nothing to the second.
+    _dialects.add(dialect)
 
 
 def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> None:
@@ -375,6 +381,10 @@ def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, o
 
     parameters = list(multiple) or [single]
     statement = prepare(reader, written, parameters)
+
+    # Each set may have the keys of its rows, too.
+    if multiple:
+        multiple = statement.parameters
 
     # Its options lead from the execution to what was read before, whatever else is executed in between.
     if written is element:
@@ -440,7 +450,47 @@ def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str,
     if can_lock and len(before) == 1:
         keys = list(before[0])
         element = element.where(reader.table.has_keys(keys))
+    elif can_lock:
+        element, parameters = _limit_each(reader.table, element, parameters, before)
     return _Statement(element, reader.table, parameters, before, ())
+
+
+def _limit_each(
+    table: _Table, element: Any, parameters: list[Mapping[str, Any]], before: list[Rows]
+) -> tuple[Any, list[Any]]:
+    """Return a statement whose sets of parameters are limited to the rows that each of them selects."""
+    # No list of keys can be a parameter here, so each key is one; where a set has fewer, NULL selects nothing.
+    columns = table.columns_of_key
+    most = max(len(rows) for rows in before)
+    nulls = [key for rows in before for key in rows if None in parts_of(key)]
+    if most > _MOST_PARAMETERS or nulls:
+        return element, parameters
+
+    names = []
+    conditions: list[Any] = [false()]
+    for number in range(most):
+        row = [f"{_INFO}_{number}_{column.key}" for column in columns]
+        pairs = zip(columns, row, strict=True)
+        equal = [column == bindparam(name, type_=column.type) for column, name in pairs]
+
+        names.append(row)
+        conditions.append(and_(*equal))
+
+    limited = []
+    nothing = (None,) * len(columns)
+    for given, rows in zip(parameters, before, strict=True):
+        values = dict(given)
+        keys = list(rows)
+        missing = most - len(keys)
+        keys += [nothing] * missing
+
+        for row, key in zip(names, keys, strict=True):
+            parts = parts_of(key)
+            values |= zip(row, parts, strict=True)
+        limited.append(values)
+
+    condition = or_(*conditions)
+    return element.where(condition), limited
 
 
 def _check_one_table(table: _Table, element: Any) -> None:
@@ -472,16 +522,24 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
         key: parameters for rows, parameters in zip(statement.before, statement.parameters, strict=True) for key in rows
     }
     moved: dict[Key, Key] = {}
+    written: dict[Key, dict[str, Any]] = {}
     gone = before.keys() - after.keys()
     while gone:
-        taken = {key: reader.new_key(statement.element, parameters_of[key], key) for key in gone}
+        taken: dict[Key, Key] = {}
+        for key in gone:
+            values = reader.written_values(statement.element, parameters_of[key])
+            written[key] = values
+            taken[key] = statement.table.moved_key(key, values)
+
         moved |= taken
         gone = before.keys() & set(taken.values()) - moved.keys()
     after |= reader.rows_of(list(moved.values()), lock=True)
 
     for row in changed_rows(before, after, moved):
-        if row.after is None:
-            yield statement.table.with_unknown_key(row)
+        if row.after is None and row.before is not None:
+            values = written[row.key_before]
+            known = statement.table.known_values(values)
+            yield row._replace(after=row.before | known)
         else:
             yield row
 
@@ -527,7 +585,7 @@ def _may_conflict(element: Any) -> bool:
 
 def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any]]) -> bool:
     """Return whether the result of an INSERT knows the keys of its rows."""
-    if not table.key_columns:
+    if not table.table.primary_key:
         return False
 
     # Rows that may exist already, rows of a query, and several rows in one statement.
@@ -538,7 +596,7 @@ def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any
     if len(parameters) == 1 or element._return_defaults:
         return True
 
-    names = {column.key for column in table.key_columns}
+    names = set(table.keys)
     return all(names <= given.keys() for given in parameters)
 
 
@@ -597,18 +655,19 @@ class _Reader(NamedTuple):
             found |= self.rows(condition, lock=lock)
         return found
 
-    def new_key(self, element: Any, parameters: Mapping[str, Any], key: Key) -> Key:
-        """Return the key that an UPDATE with *parameters* gives to the row with *key*, if it sets the key to a value."""
+    def written_values(self, element: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that an UPDATE gives to columns, by their keys; those that an expression computes are not known."""
         compiled = element.compile(dialect=self.connection.dialect, column_keys=list(parameters))
         values = compiled.params | parameters
         # A parameter of the application can have another name than its column.
-        for column, value in _by_keys(element._values or {}).items():
+        written = _by_keys(element._values or {})
+        for column, value in written.items():
             if isinstance(value, BindParameter) and value.key in values:
                 values[column] = values[value.key]
 
-        columns = self.table.columns_of_key
-        pairs = zip(columns, parts_of(key), strict=True)
-        return key_of(values.get(column.key, part) for column, part in pairs)
+        columns = [column.key for column in self.table.table.columns]
+        changed = [column for column in columns if column in written or column in values]
+        return {column: values.get(column, EXPRESSION) for column in changed}
 
     def returned_rows(self, result: Any) -> Rows:
         """Return the rows of an INSERT whose caller will read what it returns, as far as that names them."""
@@ -626,6 +685,12 @@ class _Reader(NamedTuple):
 
         found: Rows = {}
         for values, given in _inserted_values(self.table.table, element, parameters):
+            if self.table.computed_keys:
+                row = self._with_computed(values)
+                for column in self.table.computed_keys:
+                    computed = select(row.columns[column.name])
+                    values[column.key] = computed.scalar_subquery()
+
             for columns in self.table.unique_keys():
                 conditions = [column == value for column, value in _values_of(columns, values)]
 
@@ -638,6 +703,10 @@ class _Reader(NamedTuple):
         """Return the rows with which the rows of a query conflict that are to be inserted."""
         query = element.select.subquery()
         selected = dict(zip(element._select_names, query.columns, strict=True))
+        if self.table.computed_keys:
+            rows = self._with_computed(selected).columns
+            columns = [column for column in self.table.table.columns if column.name in rows]
+            selected = {column.key: rows[column.name] for column in columns}
 
         found: Rows = {}
         for columns in self.table.unique_keys():
@@ -647,6 +716,35 @@ class _Reader(NamedTuple):
                 for given in parameters:
                     found |= self.rows(condition, parameters=given, lock=True)
         return found
+
+    def _with_computed(self, values: Mapping[str, Any]) -> Any:
+        """Return the query of the rows of an INSERT with *values* and with the keys that the database computes of them."""
+        dialect = self.connection.dialect
+        computed = {column: _sql_of(column.computed, dialect) for column in self.table.computed_keys}
+        columns = [column for column in self.table.table.columns if column not in computed]
+        known = dict(_values_of(columns, values))
+
+        # The expression can be a text, of which the columns are not known.
+        used = " ".join(computed.values())
+        given = []
+        for column in columns:
+            if column in known:
+                value: Any = type_coerce(known[column], column.type)
+                given.append(value.label(column.name))
+            elif column.name in used:
+                value = cast(None, column.type)
+                given.append(value.label(column.name))
+
+        row = select(*given).subquery()
+        keys: list[Any] = [literal_column(sql).label(column.name) for column, sql in computed.items()]
+        return select(*row.columns, *keys).subquery()
+
+
+def _sql_of(computed: Any, dialect: Any) -> str:
+    """Return the SQL of the expression of a column, as it is in the definition of the table."""
+    options = {"include_table": False, "literal_binds": True}
+    compiled = computed.sqltext.compile(dialect=dialect, compile_kwargs=options)
+    return str(compiled)
 
 
 def _inserted_values(
@@ -710,21 +808,17 @@ class _Table(NamedTuple):
     names: dict[str, str]
     """The names in events by the keys of the columns."""
 
+    keys: tuple[str, ...]
+    """The keys of the columns that tell rows apart."""
+
     fields: TrackedFields
     is_association: bool
     """Whether no model has this table: its rows are pairs of objects."""
 
     @property
-    def key_columns(self) -> list[Any]:
-        """The columns of the primary key, which an association table may lack."""
-        return list(self.table.primary_key)
-
-    @property
     def columns_of_key(self) -> list[Any]:
-        """The columns that tell rows apart."""
-        if self.key_columns:
-            return self.key_columns
-        return list(self.table.columns)
+        """The columns that tell rows apart: of the primary key, else of that of the model, else all."""
+        return [self.table.columns[key] for key in self.keys]
 
     def rows_from(self, result: Iterable[Any]) -> Rows:
         """Return the rows of a result that has all columns, by their keys."""
@@ -760,8 +854,8 @@ class _Table(NamedTuple):
 
     def unique_keys(self) -> Iterator[list[Any]]:
         """Yield the columns of each key that can conflict."""
-        if self.key_columns:
-            yield self.key_columns
+        if self.table.primary_key:
+            yield list(self.table.primary_key)
         for constraint in self.table.constraints:
             if isinstance(constraint, UniqueConstraint):
                 yield list(constraint.columns)
@@ -769,13 +863,28 @@ class _Table(NamedTuple):
             if index.unique:
                 yield list(index.columns)
 
-    def with_unknown_key(self, row: ChangedRow) -> ChangedRow:
-        """Return a row whose key an expression has changed, so that it cannot be found again."""
-        after = dict(row.before or {})
-        for column in self.columns_of_key:
-            name = self.names[column.key]
-            after[name] = EXPRESSION
-        return row._replace(after=after)
+    def moved_key(self, key: Key, written: Mapping[str, Any]) -> Key:
+        """Return the key of a row after an UPDATE that has *written* these values, as far as they are known."""
+        pairs = zip(self.columns_of_key, parts_of(key), strict=True)
+        values = {column: value for column, value in written.items() if value is not EXPRESSION}
+        return key_of(values.get(column.key, part) for column, part in pairs)
+
+    def known_values(self, written: Mapping[str, Any]) -> Row:
+        """Return what is known of the values of a row that cannot be found again, because an expression computes its key."""
+        values = dict(written)
+
+        # A key that the statement does not set is computed by the database itself.
+        if not values.keys() & self.keys:
+            values |= dict.fromkeys(self.keys, EXPRESSION)
+
+        row = {self.names[column]: value for column, value in values.items()}
+        return self.fields.recorded(row)
+
+    @property
+    def computed_keys(self) -> list[Any]:
+        """The columns of keys that the database computes."""
+        columns = {column for key in self.unique_keys() for column in key}
+        return [column for column in self.table.columns if column in columns and column.computed is not None]
 
     def event(self, row: ChangedRow) -> TrackedEvent:
         """Return the event of *row*."""
@@ -812,9 +921,17 @@ def _table_of(table: Any) -> _Table | None:
             )
         return None
 
-    if table not in _tables:
-        _tables[table] = next(_find_table(table), None)
-    return _tables[table]
+    tables = _tables
+    if table not in tables:
+        tables[table] = next(_find_table(table), None)
+    return tables[table]
+
+
+def _forget_tables() -> None:
+    """Forget the facts of all tables, because there are more models now."""
+    # A thread that is finding a table meanwhile keeps what it finds with what is forgotten.
+    global _tables
+    _tables = {}
 
 
 def _find_table(table: Any) -> Iterator[_Table]:
@@ -828,11 +945,22 @@ def _find_table(table: Any) -> Iterator[_Table]:
     for mapper, fields in pairs:
         if table in _tables_of(mapper):
             names = {column.key: column.key for column in table.columns} | _names_of(mapper, table)
-            yield _Table(table, table.fullname, names, fields, is_association=False)
+            keys = _keys_of(table, mapper.primary_key)
+            yield _Table(table, table.fullname, names, keys, fields, is_association=False)
 
     for mapper, fields in pairs:
         for relationship in mapper.relationships:
             secondary = relationship.secondary
             if secondary is not None and secondary == table:
                 names = {column.key: column.key for column in secondary.columns}
-                yield _Table(secondary, secondary.fullname, names, fields._replace(fields=None), is_association=True)
+                # Nothing equals a value of JSON, neither in Python nor in each database.
+                hashable = [column for column in secondary.columns if column.type.hashable]
+                keys = _keys_of(secondary, hashable)
+                fields = fields._replace(fields=None)
+                yield _Table(secondary, secondary.fullname, names, keys, fields, is_association=True)
+
+
+def _keys_of(table: Any, otherwise: Iterable[Any]) -> tuple[str, ...]:
+    """Return the keys of the columns of the primary key of *table*, or else those of its columns in *otherwise*."""
+    columns = list(table.primary_key) or [column for column in otherwise if column.table is table]
+    return tuple(column.key for column in columns)

@@ -5,7 +5,9 @@ import uuid
 import django
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
+from django.core.files.storage import Storage
 from django.db import models
+from django.db.models.functions import Lower
 
 from structlog_audit.contrib.django import track
 
@@ -122,13 +124,26 @@ class Loan(models.Model):
     by_function = models.ForeignKey(Author, on_delete=models.SET(first_author), null=True, related_name="+")
 
 
+class NamesOnly(Storage):
+    """Stores no content, so that several threads can use it."""
+
+    def _save(self, name, content):
+        return name
+
+    def exists(self, name):
+        return False
+
+    def delete(self, name):
+        pass
+
+
 @track
 class Item(models.Model):
     """Values of several kinds."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     data = models.JSONField(default=dict)
-    file = models.FileField(null=True)
+    file = models.FileField(null=True, storage=NamesOnly())
     number = models.IntegerField(default=1)
     blob = models.BinaryField(null=True)
 
@@ -148,6 +163,16 @@ if django.VERSION >= (5, 0):
 
         class Meta:
             constraints = (models.UniqueConstraint(fields=["code", "name"], name="code_and_name"),)
+
+    @track
+    class Page(models.Model):
+        """A unique column that the database computes."""
+
+        title = models.CharField(max_length=40)
+        views = models.IntegerField(default=0)
+        slug = models.GeneratedField(
+            expression=Lower("title"), output_field=models.CharField(max_length=40), db_persist=True, unique=True
+        )
 
 
 if django.VERSION >= (5, 2):
@@ -174,5 +199,11 @@ MODELS = [
     Group,
     Membership,
     Loan,
+    Item,
 ]
 """The models that the random operations change, and whose tables have triggers."""
+
+if django.VERSION >= (5, 0):
+    MODELS += [Shelf, Page]
+if django.VERSION >= (5, 2):
+    MODELS += [Place]

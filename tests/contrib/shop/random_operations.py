@@ -4,47 +4,95 @@ from __future__ import annotations
 
 import random
 import string
+import uuid
+from contextvars import ContextVar
 
-from django.db import IntegrityError, connection, transaction
+from asgiref.sync import async_to_sync
+from django.core.files.base import ContentFile
+from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
-from triggers import create_triggers, differences, seen_change
+from triggers import create_triggers, differences, json_text, seen_change
 
-from .models import MODELS, Archived, Author, Contract, Counter, Document, Group, Loan, Note, Tag
+from . import models as shop
+from .models import MODELS, Archived, Author, Contract, Counter, Document, Group, Item, Loan, Note, Tag
 
 
 class RolledBackError(Exception):
     """Ends a block of operations as an error of the application would."""
 
 
+current = ContextVar("current", default="default")
+"""The database of the operations that name none."""
+
+
+class ToCurrent:
+    """A router that reads and writes where an object was loaded, else in the current database."""
+
+    def db_for_read(self, model, *, instance=None, **_):
+        return (instance and instance._state.db) or current.get()
+
+    db_for_write = db_for_read
+
+
 # --- Triggers -----------------------------------------------------------------------------------------------------------
 
 
 def prepare():
-    """Create the triggers."""
-    tables = {model._meta.db_table: [field.column for field in model._meta.local_fields] for model in MODELS}
-    with connection.cursor() as cursor:
-        create_triggers(cursor.execute, connection.vendor, tables)
+    """Create the triggers in all databases."""
+    tables = {model._meta.db_table: list(_columns(model)) for model in MODELS}
+    for connection in connections.all():
+        with connection.cursor() as cursor:
+            create_triggers(cursor.execute, connection.vendor, tables)
+
+
+def _columns(model):
+    """Return the fields of a model by their columns, without those that the database generates, which are not recorded."""
+    fields = model._meta.local_concrete_fields
+    return {field.column: field for field in fields if not getattr(field, "generated", False)}
 
 
 def seen_changes():
     """Return what the triggers saw of committed transactions, the keys of pairs left out."""
+    return [change for connection in connections.all() for change in _seen_in(connection)]
+
+
+def _seen_in(connection):
     with connection.cursor() as cursor:
         cursor.execute("SELECT place, verb, old_row, new_row FROM seen ORDER BY number")
         changes = [seen_change(*row) for row in cursor.fetchall()]
-    through = {model._meta.db_table for model in MODELS if model._meta.auto_created}
-    return [
-        (table, verb, tuple(column for column in columns if table not in through or column[0] != "id"))
-        for table, verb, columns in changes
-    ]
+    model_of = {model._meta.db_table: model for model in MODELS}
+    for table, verb, columns in changes:
+        model = model_of[table]
+        kept = [column for column in columns if not model._meta.auto_created or column[0] != "id"]
+        yield connection.alias, table, verb, _plain(model, kept)
+
+
+def _plain(model, columns):
+    """Return the changes of *columns* with values as no type of a database has its own form of them."""
+    fields = _columns(model)
+    return tuple((name, *(_plain_value(fields[name], value) for value in values)) for name, *values in columns)
+
+
+def _plain_value(field, value):
+    if isinstance(field, models.UUIDField) and value is not None:
+        return str(uuid.UUID(value))
+    return json_text(value)
+
+
+def forget_changes():
+    """Forget what the triggers saw."""
+    for connection in connections.all():
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM seen")
 
 
 # --- Events -------------------------------------------------------------------------------------------------------------
 
 
 def recorded_changes(events):
-    """Return the changes in *events* as the triggers see them: table, verb, and the columns before and after."""
-    return [change for event in events for change in _changes_of(event)]
+    """Return the changes in *events* as the triggers see them: database, table, verb, and the columns before and after."""
+    return [(event.metadata.get("database", "default"), *change) for event in events for change in _changes_of(event)]
 
 
 def _changes_of(event):
@@ -56,7 +104,7 @@ def _changes_of(event):
         columns = {
             model._meta.get_field(name).column: (values["before"], values["after"]) for name, values in changes.items()
         }
-        yield model._meta.db_table, verb, tuple(sorted((name, *values) for name, values in columns.items()))
+        yield model._meta.db_table, verb, _plain(model, sorted((name, *values) for name, values in columns.items()))
         return
 
     source = int(event.entry_ids[0].split(":")[1])
@@ -79,9 +127,25 @@ class Operations:
         self.refusals = (RolledBackError, IntegrityError, *refusals)
         self.random = random.Random(seed)
         self.names = [name for name in dir(self) if name.startswith("do_")]
+        for model in ("shelf", "page", "place"):
+            # Django before 5.2 lacks what they need.
+            if not hasattr(shop, model.title()):
+                self.names = [name for name in self.names if not name.startswith(f"do_{model}")]
+
+    @property
+    def connection(self):
+        return connections[current.get()]
 
     def run(self, count):
         """Run *count* operations, some of them in transactions, savepoints and blocks that are rolled back."""
+        mine = ToCurrent()
+        router.routers.append(mine)
+        try:
+            self._run(count)
+        finally:
+            router.routers.remove(mine)
+
+    def _run(self, count):
         while count > 0:
             block = self.random.randint(1, 6)
             try:
@@ -91,18 +155,26 @@ class Operations:
             count -= block
 
     def _block(self, count, depth):
+        """Run *count* operations in one of the databases, which need not be that of the block around them."""
+        token = current.set(self.random.choice(list(connections)))
+        try:
+            self._block_in(current.get(), count, depth)
+        finally:
+            current.reset(token)
+
+    def _block_in(self, alias, count, depth):
         if self.random.random() < 0.4:
             for _ in range(count):
                 self._operation(depth)
             return
 
-        with transaction.atomic(durable=depth == 0):
+        with transaction.atomic(using=alias, durable=depth == 0):
             for _ in range(count):
                 if depth < 3 and self.random.random() < 0.3:
                     try:
                         self._block(self.random.randint(1, 3), depth + 1)
                     except RolledBackError:
-                        if not transaction.get_connection().in_atomic_block:
+                        if not self.connection.in_atomic_block:
                             raise
                 else:
                     self._operation(depth)
@@ -175,13 +247,16 @@ class Operations:
     def do_bulk_create_ignoring_conflicts(self):
         Tag.objects.bulk_create([Tag(name=self.name()) for _ in range(3)], ignore_conflicts=True)
 
-    def do_bulk_create_updating_conflicts(self):
+    def do_upsert(self):
         names = {self.name() for _ in range(3)}
         authors = [Author(name=name, score=self.random.randint(0, 5)) for name in sorted(names)]
+        self._upsert(authors, ["name"], ["score"])
+
+    def _upsert(self, objects, target, fields):
         # MariaDB has no upsert for one of the keys.
-        has_target = connection.features.supports_update_conflicts_with_target
-        target = ["name"] if has_target else None
-        Author.objects.bulk_create(authors, update_conflicts=True, unique_fields=target, update_fields=["score"])
+        has_target = self.connection.features.supports_update_conflicts_with_target
+        target = target if has_target else None
+        type(objects[0]).objects.bulk_create(objects, update_conflicts=True, unique_fields=target, update_fields=fields)
 
     def do_bulk_update(self):
         documents = self.some(Document)
@@ -202,7 +277,7 @@ class Operations:
         Document.objects.bulk_update(documents, ["copies"])
 
     def do_update_locked(self):
-        with transaction.atomic():
+        with transaction.atomic(current.get()):
             authors = Author.objects.select_for_update().filter(name__lt=self.name()).in_bulk()
             for author in authors.values():
                 author.score = F("score") + 1
@@ -216,10 +291,10 @@ class Operations:
         def fail():
             raise RolledBackError
 
-        transaction.on_commit(fail)
+        transaction.on_commit(fail, using=current.get())
 
     def do_roll_back_text(self):
-        with transaction.atomic(), connection.cursor() as cursor:
+        with transaction.atomic(current.get()), self.connection.cursor() as cursor:
             tag = Tag.objects.create(name=self.word())
             cursor.execute("SAVEPOINT mine")
             Tag.objects.filter(pk=tag.pk).update(name=Concat("name", Value("x")))
@@ -247,7 +322,7 @@ class Operations:
         Loan.objects.all().delete()
 
     def do_create_duplicate(self):
-        with transaction.atomic():
+        with transaction.atomic(current.get()):
             Author.objects.create(name=self.name())
 
     def do_save_proxy(self):
@@ -327,3 +402,155 @@ class Operations:
     def do_raw_delete(self):
         notes = Note.objects.filter(text__gt=self.word())
         notes._raw_delete(notes.db)
+
+    # The other database.
+
+    def do_copy_to_another_database(self):
+        alias = self.random.choice(list(connections))
+        for document in self.some(Document):
+            document.pk, document.author = None, None
+            document.save(using=alias)
+
+    def do_write_to_another_database(self):
+        alias = self.random.choice(list(connections))
+        Author.objects.using(alias).update(score=F("score") + 1)
+        Tag.objects.using(alias).bulk_create([Tag(name=self.word())])
+        Note.objects.db_manager(alias).filter(text__gt=self.word()).delete()
+
+    def do_delete_in_the_current_database(self):
+        for tag in self.some(Tag, most=1):
+            tag.delete(using=current.get())
+
+    # Values of several kinds.
+
+    def data(self):
+        parts = [None, True, 1, 1.5, "", self.name(), {"a": [self.name()]}, []]
+        return {self.name(): self.random.choice(parts) for _ in range(2)}
+
+    def key(self):
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    def do_create_item(self):
+        Item.objects.create(id=self.key(), data=self.data(), file=self.random.choice([None, "", self.name()]))
+
+    def do_change_data(self):
+        for item in self.some(Item):
+            item.data[self.name()] = self.data()
+            item.save()
+
+    def do_change_data_to_equal(self):
+        for item in self.some(Item):
+            item.data = dict(reversed(item.data.items()))
+            item.save(update_fields=["data"])
+
+    def do_update_data(self):
+        Item.objects.filter(data__has_key=self.name()).update(data=self.data())
+
+    def do_update_data_to_an_expression(self):
+        data = Value(self.data(), models.JSONField())
+        Item.objects.filter(number__lt=2).update(data=data, number=F("number") + 1)
+
+    def do_bulk_update_data(self):
+        items = self.some(Item)
+        for item in items:
+            item.data, item.file = self.data(), self.name()
+        Item.objects.bulk_update(items, ["data", "file"])
+
+    def do_store_file(self):
+        for item in self.some(Item, most=1):
+            item.file.save(self.name(), ContentFile(b""), save=self.random.random() < 0.5)
+            item.save(update_fields=["file"])
+
+    def do_delete_file(self):
+        for item in self.some(Item):
+            item.file.delete()
+
+    def do_delete_items(self):
+        Item.objects.filter(number__gt=2).delete()
+
+    # The asynchronous methods.
+
+    def do_write_in_a_task(self):
+        async_to_sync(self._write)()
+
+    async def _write(self):
+        author, _ = await Author.objects.aget_or_create(name=self.name())
+        author.score += 1
+        await author.asave()
+        tags = await Tag.objects.abulk_create([Tag(name=self.word()) for _ in range(2)])
+        await Tag.objects.aupdate_or_create(name=self.name(), defaults={"name": self.word()})
+        await Document.objects.filter(author=author).aupdate(copies=F("copies") + 1)
+        document = await author.document_set.acreate(text=self.word())
+        await document.tags.aset(tags)
+        await document.tags.aremove(tags[0])
+        tags[1].name = self.word()
+        await Tag.objects.abulk_update(tags, ["name"])
+        await tags[0].adelete()
+
+    # Defaults and columns of the database.
+
+    def do_shelf_create(self):
+        shop.Shelf.objects.create(name=self.word(), **self.random.choice([{}, {"books": 1}, {"code": self.word()}]))
+
+    def do_shelf_save(self):
+        for shelf in self.some(shop.Shelf):
+            shelf.books += 1
+            shelf.save()
+
+    def do_shelf_update(self):
+        shop.Shelf.objects.filter(double__gt=14).update(books=F("double") - F("books"))
+
+    def do_shelf_bulk_create(self):
+        shop.Shelf.objects.bulk_create(
+            [shop.Shelf(name=name) for name in (self.name(), self.word())], ignore_conflicts=True
+        )
+
+    def do_shelf_upsert(self):
+        shelves = [
+            shop.Shelf(name=name, books=self.random.randint(1, 9)) for name in sorted({self.name(), self.name()})
+        ]
+        self._upsert(shelves, ["code", "name"], ["books"])
+
+    def do_page_upsert(self):
+        title = self.name()
+        pages = [shop.Page(title=self.random.choice([title, title.upper()]), views=self.random.randint(1, 9))]
+        self._upsert(pages, ["slug"], ["views"])
+
+    def do_page_update(self):
+        shop.Page.objects.filter(slug=self.name()).update(title=self.name().upper(), views=F("views") + 1)
+
+    # Keys of several columns.
+
+    def place(self):
+        return {"row": self.random.randint(1, 2), "name": self.name()}
+
+    def do_place_create(self):
+        shop.Place.objects.get_or_create(**self.place(), defaults={"value": 1})
+
+    def do_place_save(self):
+        for place in self.some(shop.Place):
+            place.value += self.random.randint(0, 1)
+            place.save()
+
+    def do_place_update(self):
+        shop.Place.objects.filter(name__lt=self.name()).update(value=F("value") + 1)
+
+    def do_place_bulk_update(self):
+        places = self.some(shop.Place)
+        for place in places:
+            place.value = self.random.randint(0, 3)
+        shop.Place.objects.bulk_update(places, ["value"])
+
+    def do_place_upsert(self):
+        keys = {tuple(self.place().values()) for _ in range(3)}
+        places = [shop.Place(row=row, name=name, value=self.random.randint(0, 3)) for row, name in sorted(keys)]
+        self._upsert(places, ["row", "name"], ["value"])
+
+    def do_place_move(self):
+        if place := self.one(shop.Place):
+            shop.Place.objects.filter(pk=place.pk).update(name=self.name(), value=F("value") + 1)
+
+    def do_place_delete(self):
+        for place in self.some(shop.Place, most=1):
+            place.delete()
+        shop.Place.objects.filter(value__gt=3).delete()

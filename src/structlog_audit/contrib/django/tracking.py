@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value, expressions
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
 from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
@@ -59,6 +59,9 @@ M = TypeVar("M", bound=type)
 
 _EXECUTE = ("execute_sql", "execute_returning_sql")
 """The methods of a compiler that execute its statement; Django 6 added the second."""
+
+_DATABASE_DEFAULT: Any = getattr(expressions, "DatabaseDefault", ())
+"""The class of a value that is left to the database; Django before 5.0 has none."""
 
 _tracked: dict[str, TrackedFields] = {}
 """The recorded fields of each tracked model, by its label, which the models of data migrations have as well."""
@@ -112,7 +115,19 @@ def _meta_of(model: Any) -> Any:
 
 def _columns(meta: Any) -> list[Any]:
     """Return the fields of a model that statements write; not those that the database generates."""
-    return [field for field in meta.local_concrete_fields if not getattr(field, "generated", False)]
+    return [field for field in meta.local_concrete_fields if not _is_generated(field)]
+
+
+def _key_fields(meta: Any) -> list[Any]:
+    """Return the fields of the primary key; several only since Django 5.2."""
+    fields: list[Any] = getattr(meta, "pk_fields", [meta.pk])
+    return fields
+
+
+def _is_generated(field: Any) -> bool:
+    # Django before 5.0 has none of these.
+    is_generated: bool = getattr(field, "generated", False)
+    return is_generated
 
 
 def _get_compiler(query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -208,7 +223,11 @@ def _watch(connection: Any) -> _Watched:
 
         # At the beginning, because a block that adds a wrapper removes the last one.
         connection.execute_wrappers.insert(0, _execute_watched)
-    return _watched[connection]
+
+    # A statement was executed, so the transaction has not failed, whatever became of the one before.
+    watched = _watched[connection]
+    watched.is_failed = False
+    return watched
 
 
 def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -223,8 +242,9 @@ def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: b
         result = execute(sql, params, many, context)
     except Error as error:
         outcome = outcome_of_error(connection.vendor, error.__cause__ or error)
-        watched.is_failed = outcome == "failed"
-        if outcome == "rolled back":
+        if outcome == "failed":
+            watched.is_failed = True
+        elif outcome == "rolled back":
             _remove_recorders(connection, 0)
         raise
 
@@ -234,7 +254,7 @@ def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: b
     elif verb:
         kept = watched.savepoints.follow(verb, name, len(connection.run_on_commit))
         _remove_recorders(connection, kept)
-    watched.is_failed = False
+        watched.is_failed = False
     return result
 
 
@@ -290,12 +310,8 @@ def _limit(query: Any, rows: Rows) -> None:
 
 def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
     """Return the new keys of rows, as far as an UPDATE sets parts of the primary key to values."""
-    values = {}
-    for field, value in _written_keys(query, table).items():
-        if not hasattr(value, "resolve_expression"):
-            # The value of a foreign key can be an object.
-            key = getattr(value, "pk", value)
-            values[field] = field.to_python(key)
+    written = _written_values(query, table.key_fields)
+    values = {field: value for field, value in written.items() if value is not EXPRESSION}
     if not values:
         return {}
 
@@ -306,13 +322,23 @@ def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
     return moved
 
 
-def _written_keys(query: Any, table: _Table) -> dict[Any, Any]:
-    """Return the new values of the primary key in an UPDATE."""
+def _written_values(query: Any, fields: Iterable[Any]) -> dict[Any, Any]:
+    """Return the values that an UPDATE gives to *fields*; those that an expression computes are not known."""
     written = {field: value for field, _, value in query.values}
-    fields = table.key_fields
 
-    # Of a key of several fields, it may set a part.
-    return {field: written[field] for field in fields if field in written}
+    values = {}
+    for field in fields:
+        if field not in written:
+            continue
+
+        value = written[field]
+        if hasattr(value, "resolve_expression"):
+            values[field] = EXPRESSION
+        else:
+            # The value of a foreign key can be an object.
+            key = getattr(value, "pk", value)
+            values[field] = field.to_python(key)
+    return values
 
 
 def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
@@ -320,11 +346,10 @@ def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
     if row.after is not None or row.before is None:
         return row
 
-    # Only recorded fields can be marked; the entry id names the row in any case.
-    after = dict(row.before)
-    for field in _written_keys(query, table):
-        after[field.name] = EXPRESSION
-    return row._replace(after=after)
+    # Only recorded fields can be shown; the entry id names the row in any case.
+    values = _written_values(query, table.fields)
+    written = {field.name: value for field, value in values.items()}
+    return row._replace(after=row.before | written)
 
 
 # --- INSERT -------------------------------------------------------------------------------------------------------------
@@ -404,10 +429,8 @@ class _Table(NamedTuple):
 
     @property
     def key_fields(self) -> list[Any]:
-        """The fields of the primary key; several only since Django 5.2."""
-        meta = self.model._meta
-        fields: list[Any] = getattr(meta, "pk_fields", [meta.pk])
-        return fields
+        """The fields of the primary key."""
+        return _key_fields(self.model._meta)
 
     def key_of(self, row: Row) -> Key:
         """Return the primary key of a row that has all columns."""
@@ -453,7 +476,7 @@ class _Table(NamedTuple):
         meta = self.model._meta
         keys = [query.unique_fields] if query.unique_fields else _unique_keys(meta)
         conditions = [
-            Q(**{field.attname: getattr(instance, field.attname) for field in key})
+            Q(**{field.attname: _inserted_value(instance, field) for field in key})
             for key in keys
             for instance in query.objs
         ]
@@ -543,9 +566,27 @@ def _table_of(model: Any) -> _Table | None:
     return None
 
 
+def _inserted_value(instance: Any, field: Any) -> Any:
+    """Return the value of *field* in the row that *instance* becomes, or the expression by which the database computes it."""
+    if not _is_generated(field):
+        value = getattr(instance, field.attname)
+        # Django before 5.1 has no SQL for it but in an INSERT.
+        return field.db_default if isinstance(value, _DATABASE_DEFAULT) else value
+
+    values = {}
+    for other in _columns(instance._meta):
+        name = F(other.name)
+        value = _inserted_value(instance, other)
+        values[name] = value if hasattr(value, "resolve_expression") else Value(value, other)
+    return field.expression.replace_expressions(values)
+
+
 def _unique_keys(meta: Any) -> list[list[Any]]:
     """Return the fields of each key that can conflict."""
     keys = [[field] for field in meta.local_concrete_fields if field.unique]
+    primary = _key_fields(meta)
+    if len(primary) > 1:
+        keys.append(primary)
     together = list(meta.unique_together)
     together += [constraint.fields for constraint in meta.total_unique_constraints]
 
