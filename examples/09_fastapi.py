@@ -25,6 +25,7 @@ router = APIRouter(prefix="/audit")
 class EventQuery(BaseModel, extra="forbid"):  # a misspelt filter would select every event
     user_id: str | None = None
     operation: str | None = None
+    operation_class: str | None = None  # such as delete
     status: EventStatus | None = None
     since: str | None = None  # 7d, 2025-01-15 or RFC 3339
     until: str | None = None

@@ -106,7 +106,7 @@ def test_pages_have_each_event_once_while_reading_is_recorded(served):
 def test_filters_select_as_in_query(served):
     """The filters of a request select the same events as the same filters of a query, with the same values."""
     folder, port = served
-    query = {"user_id": "u1", "status": "FAILURE", "since": "1h"}
+    query = {"user_id": "u1", "operation_class": "delete", "status": "FAILURE", "since": "1h"}
     status, page = answer(port, "ada", **query)
     expected = [event.to_dict() for event in open_trail(folder / "audit.jsonl").iter_events(**query)]
     assert status == 200
@@ -124,6 +124,7 @@ def test_filters_select_as_in_query(served):
         {"cursor": "x"},
         {"since": "soon"},
         {"status": "?"},
+        {"operation_class": "?"},
     ],
     ids=str,
 )
