@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from structlog_audit._plurals import counted
 from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Anchors, SealKeys, TrailOptions, reads_trails
@@ -58,7 +59,7 @@ def explore(
                 inform=lambda: reading.export_information(seals, zone),
                 now=reading.now,
             )
-            put_line(f"{count} events")
+            put_line(counted(count, "event"))
             return Exit.DONE
 
         code = read_trails(options, write, quietly=True)

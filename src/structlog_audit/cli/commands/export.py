@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from structlog_audit._plurals import counted
 from structlog_audit.cli.completion import complete_formats
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Columns, Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
@@ -94,7 +95,7 @@ def export(
         except AuditValueError as error:
             # An event does not fit into the selected columns.
             raise UsageError(f"--{error}") from None
-        put_line(f"{count} events in {to}")
+        put_line(f"{counted(count, 'event')} in {to}")
         if not count:
             reading.explain_absence()
         return Exit.DONE
@@ -116,7 +117,7 @@ def _export_tiles(words: Sequence[str], folder: str) -> Exit:
     except AuditValueError as error:
         raise UsageError(f"--tiles {error}") from None
 
-    put_line(f"{exported.files} files added in {folder}: {exported.lines} lines")
+    put_line(f"{counted(exported.files, 'file')} added in {folder}: {counted(exported.lines, 'line')}")
     if exported.left_out:
         reason = (
             f"a line of their 256 is not here, or has more than {MAX_ENTRY_BYTES} bytes; verify tells which are gone"

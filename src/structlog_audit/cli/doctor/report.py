@@ -7,8 +7,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from structlog_audit._plurals import counted
 from structlog_audit.cli.choices import Severity
-from structlog_audit.cli.doctor.diagnosis import Diagnosis, counted
+from structlog_audit.cli.doctor.diagnosis import Diagnosis
 from structlog_audit.cli.terminal import clean, has_colours, width
 
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
