@@ -156,9 +156,9 @@ class Pages:
         assert found.status_code == status, found.text
         return found
 
-    def text(self, path, **query):
+    def text(self, path, *, status=200, **query):
         """Return the text of a page, without its markup."""
-        return " ".join(re.sub(r"<[^>]*>", " ", self.get(path, **query).text).split())
+        return " ".join(re.sub(r"<[^>]*>", " ", self.get(path, status=status, **query).text).split())
 
     def rows(self, path, **query):
         """Return the rows of a page as dictionaries."""
@@ -243,6 +243,12 @@ def test_day_in_another_form_is_an_error(pages, suffix):
         answer = pages.get(f"/audit/failures{suffix}", status=400, day=day).text
         assert "day: expected a day such as 2025-01-15, got" in answer
     assert pages.get(f"/audit/failures{suffix}", day="").text
+
+
+def test_page_of_an_error_names_the_versions(pages):
+    """The foot of every page says what serves it, also that of an error."""
+    for path, status in (("/audit/events", 200), ("/audit/nothing", 404)):
+        assert re.search(r"structlog-audit [\d.]+\S*, served by Datasette \d", pages.text(path, status=status))
 
 
 def test_day_is_asked_for_as_a_date(pages):

@@ -21,6 +21,7 @@ from datasette.filters import Filters
 from datasette.plugins import pm
 from datasette.utils import InvalidSql, derive_named_parameters, validate_sql_select
 from datasette.utils.asgi import Request, Response
+from datasette.version import __version__ as datasette_version
 from datasette.views.base import DatasetteError
 from datasette.views.table import TableView
 from markupsafe import Markup, escape
@@ -120,6 +121,7 @@ class Site:
             "questions": self.questions,
             "database_name": DATABASE,
             "library_version": __version__,
+            "datasette_version": datasette_version,
             "decode": json.loads,
             "encode": json.dumps,
             "query_string": urlencode,
