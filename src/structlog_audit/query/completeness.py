@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from structlog_audit._plurals import counted
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.plurals import counted
 from structlog_audit.query.seal_verdict import SealVerdict
 
 MOST_LISTED = 10

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from structlog_audit._plurals import counted
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.plurals import counted
 
 NOT_VERIFIED = "NOT VERIFIED"
 """The verdict on a seal that was not, or could not be, verified."""

@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from structlog_audit._plurals import counted
 from structlog_audit.cli.commands.compact import size_text
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import DocumentOption
 from structlog_audit.cli.terminal import progress, put_document, put_error, put_line
 from structlog_audit.exceptions import AuditValueError
+from structlog_audit.query.plurals import counted
 
 EXAMPLES = (
     "archive show archive",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from structlog_audit._plurals import counted
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import DocumentOption, Strict
 from structlog_audit.cli.terminal import progress, put_document, put_line
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.archive.compaction import Compacted

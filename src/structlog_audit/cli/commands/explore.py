@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from structlog_audit._plurals import counted
 from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Anchors, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.export import export as export_to
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.cli.explore.overview import Overview

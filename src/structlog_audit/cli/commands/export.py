@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from structlog_audit._plurals import counted
 from structlog_audit.cli.completion import complete_formats
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Columns, Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
@@ -16,6 +15,7 @@ from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import checked_destination, checked_writer
 from structlog_audit.export import export as export_to
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit._plurals import counted
 from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
 from structlog_audit.cli.options import Origin, PreviousKey, TrailPath
 from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.integrity.anchors import Anchors
