@@ -72,7 +72,7 @@ def triggers(project):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_operations_are_recorded_as_the_triggers_saw_them(shop, triggers, handler, seed):
     """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
     from shop.random_operations import Operations, forget_changes, recorded_changes, seen_changes

@@ -81,7 +81,7 @@ def run_at_random(seed, handler, *engines):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, other_engine, handler, seed):
     """Of random operations in transactions of two databases, the events are exactly the changes that triggers saw."""
     recorded, seen = run_at_random(seed, handler, engine, other_engine)
@@ -668,7 +668,7 @@ class Words(TypeDecorator):
 
 
 def test_key_that_is_a_tuple_is_one_value(models, events, handler):
-    """The row is found again by it, also when it changes, and when it is one of several sets of parameters."""
+    """The row is found again by it, also when it changes, and when it is written as a list."""
 
     class Phrase(models.Own):
         __tablename__ = "phrase"
@@ -681,11 +681,13 @@ def test_key_that_is_a_tuple_is_one_value(models, events, handler):
     with made.begin() as connection:
         connection.execute(insert(table).values(words=("a", "b")))
         connection.execute(update(table).values(words=("c", "d")))
+        connection.execute(update(table).values(words=["e", "f"]))
         connection.execute(delete(table))
     made.dispose()
 
     found = [entry_ids for _, entry_ids, _ in events()]
-    assert found == [["phrase:a,b"], ["phrase:a,b", "phrase:c,d"], ["phrase:c,d"]]
+    moved = [["phrase:a,b", "phrase:c,d"], ["phrase:c,d", "phrase:e,f"]]
+    assert found == [["phrase:a,b"], *moved, ["phrase:e,f"]]
 
 
 class Opaque:

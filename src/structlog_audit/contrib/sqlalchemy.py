@@ -10,7 +10,7 @@ locked, and the statement is limited to them. Events are recorded once the datab
 in a transaction that began outside of it. What a savepoint, an error or a deadlock rolls back is not recorded. A statement
 whose changes cannot be known is refused.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one per INSERT; for an
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, at most one per INSERT; for an
 upsert, one more for each row and unique key.
 """
 
@@ -884,7 +884,13 @@ class _Table(NamedTuple):
     def moved_key(self, key: Key, written: Mapping[str, Any]) -> Key:
         """Return the key of a row after an UPDATE that has *written* these values, as far as they are known."""
         pairs = zip(self.columns_of_key, parts_of(key), strict=True)
-        values = {column: value for column, value in written.items() if value is not EXPRESSION}
+
+        # An array that the database returns as a tuple can be written as a list.
+        values = {
+            column: tuple(value) if isinstance(value, list) else value
+            for column, value in written.items()
+            if value is not EXPRESSION
+        }
         return key_of(values.get(column.key, part) for column, part in pairs)
 
     def known_values(self, written: Mapping[str, Any]) -> Row:
@@ -943,7 +949,8 @@ def _is_incomparable(value: Any, other: Any) -> bool:
     """Return whether two values are objects of a class without ``__eq__``, which are equal to themselves alone."""
     if value is None or other is None:
         return False
-    return type(value) is type(other) and type(value).__eq__ is object.__eq__
+    compare: Any = type(value).__eq__
+    return type(value) is type(other) and compare is object.__eq__
 
 
 def _table_of(table: Any) -> _Table | None:
