@@ -34,8 +34,7 @@ class EventQuery(BaseModel, extra="forbid"):  # a misspelt filter would select e
 
 
 def auditor(x_user: Annotated[str, Header()]) -> str:
-    # Simplified: a real application gets the user and the permission from its authentication.
-    if x_user != "ada":
+    if x_user != "ada":  # simplified: a real application gets user and permission from its authentication
         log.info("audit_events.list", user_id=x_user, status="FAILURE")
         raise HTTPException(403, "only auditors may read the trail")
     return x_user

@@ -514,7 +514,8 @@ def test_markdown_of_a_month_has_the_expected_lines():
     for line in [
         "# Audit report: January 2025",
         "- **Period:** from 2025-01-01 00:00:00 to 2025-02-01 00:00:00 (UTC, end excluded)",
-        "| 2 | 50.0 % | 1 | 1 | 1, 1 failed | 0 |",
+        "| events | succeeded | users | failures | deletions, 1 failed | exports |",
+        "| 2 | 50.0 % | 1 | 1 | 1 | 0 |",
         "| January 2025 | 2 | 1 | 1 | 1 | 0 |",
         "| FORGET | delete | 1 | 0.0 % | 1 | 0 | 4.04 | 4.04 | 4.04 |",
         r"| 2025-01-15 12:00:01 | FORGET | ann | KeyError: 'e\_2' · evt\_00000000000000000000000000000002 |",

@@ -122,7 +122,7 @@ def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:
         figure = f"≥ {count}" if unknown else count
         failed = members[name]["failed"]
         has_failed = failed and name != "failures"
-        figures.append((name, f"{figure}, {formatting.number(failed)} failed" if has_failed else figure))
+        figures.append((f"{name}, {formatting.number(failed)} failed" if has_failed else name, figure))
 
     if unclassified:
         figures.append(("not classified", formatting.number(unclassified)))
