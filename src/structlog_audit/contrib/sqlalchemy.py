@@ -10,8 +10,8 @@ locked, and the statement is limited to them. Events are recorded once the datab
 in a transaction that began outside of it. What a savepoint, an error or a deadlock rolls back is not recorded. A statement
 whose changes cannot be known is refused.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, at most one per INSERT; for an
-upsert, one more for each row and unique key.
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, at most one per INSERT; for
+an upsert, one more for each row and unique key.
 """
 
 from __future__ import annotations
