@@ -44,7 +44,8 @@ def explore(
     from structlog_audit.formats.sqlite import has_full_text
 
     classes = options.classes()
-    zone = options.for_document().zone or dt.UTC
+    options = options.for_document()
+    zone = options.zone or dt.UTC
     seals: list[SealVerdict] = []
     with _removed_at_exit() as folder:
         path = os.path.join(folder, "audit.db")
