@@ -9,7 +9,7 @@ from enum import Enum
 
 import pytest
 
-from structlog_audit import AuditTypeError
+from structlog_audit import AuditTypeError, AuditValueError
 from structlog_audit.contrib.tracked_changes import (
     ChangedRow,
     Savepoints,
@@ -17,8 +17,10 @@ from structlog_audit.contrib.tracked_changes import (
     changed_rows,
     commits_first,
     control_of,
+    key_of,
     key_text,
     outcome_of_error,
+    parts_of,
     tracked_fields,
 )
 
@@ -104,6 +106,7 @@ class Colour(Enum):
         (("a", "b,c"), r"a,b\,c"),
         (("a\\", "b"), r"a\\,b"),
         (Colour.RED, "r"),
+        (((1, 2),), "1,2"),
         (b"\x01\xff", "01ff"),
         (memoryview(b"\x01\xff"), "01ff"),
     ],
@@ -233,6 +236,19 @@ class DriverError(Exception):
 def test_error_states_what_becomes_of_the_transaction(database, error, outcome):
     """PostgreSQL fails the transaction for each error of the server, MariaDB and MySQL roll it back for a deadlock."""
     assert outcome_of_error(database, error) == outcome
+
+
+@pytest.mark.parametrize(("key", "parts"), [([7], (7,)), (["a", 7], ("a", 7)), ([(1, 2)], ((1, 2),))])
+def test_key_has_the_parts_of_which_it_was_made(key, parts):
+    """Also if the value of the only column is a tuple."""
+    assert parts_of(key_of(key)) == parts
+
+
+@pytest.mark.parametrize("choice", [{"fields": ["name"], "exclude": []}, {"fields": None, "exclude": ["pin"]}])
+def test_mask_of_a_field_that_is_not_recorded_is_refused(choice):
+    """It would promise that the changes of the field are recorded."""
+    with pytest.raises(AuditValueError, match=r"^where: expected mask= to name recorded fields, got pin, not recorded"):
+        tracked_fields("where", ["name", "pin"], mask=["name", "pin"], **choice)
 
 
 @pytest.mark.parametrize("parameter", ["fields", "exclude", "mask"])

@@ -10,7 +10,8 @@ locked, and the statement is limited to them. Events are recorded once the datab
 in a transaction that began outside of it. What a savepoint, an error or a deadlock rolls back is not recorded. A statement
 whose changes cannot be known is refused.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one or two per INSERT.
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, at most one per INSERT; for
+an upsert, one more for each row and unique key.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
     Raises:
         AuditTypeError: *model* is neither a mapped class with a table of its own nor a declarative base, or an argument is not
             a list of names.
-        AuditValueError: The model has no such attribute, or the parent of a joined table is not tracked.
+        AuditValueError: The model has no such attribute, a masked one is not recorded, the parent of a joined table is not
+            tracked, or the values of the primary key are not hashable.
     """
     mappers = _mappers_of(model)
     where = f"track({model.__name__})"
@@ -157,6 +159,11 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
         raise AuditValueError(
             f"{where}: its parent {parent.class_.__name__} holds part of its attributes: track it before"
         )
+
+    # Those of models that are declared later are found with their first statement.
+    for mapper in mappers:
+        for table in _tables_of(mapper):
+            _keys_of(table, mapper.primary_key)
 
     known = {name for mapper in mappers for table in _tables_of(mapper) for name in _names_of(mapper, table).values()}
     _tracked[model] = tracked_fields(where, known, fields, exclude, mask)
@@ -195,7 +202,10 @@ def _mappers_of(model: Any) -> list[Any]:
     mapper = _mapper_of(model)
     if mapper is not None:
         if not _tables_of(mapper):
-            raise AuditTypeError(f"model={model!r}: expected a model with a table of its own; track {mapper.inherits}")
+            parent = mapper.inherits.class_.__name__
+            raise AuditTypeError(
+                f"model={model!r}: expected a model with a table of its own; track its parent {parent}"
+            )
         return [mapper]
 
     if not isinstance(model, type) or not hasattr(model, "registry"):
@@ -370,9 +380,10 @@ def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, o
         return element, multiple, single
 
     if isinstance(element, StatementLambdaElement | Compiled):
+        verb = type(written).__name__.lower()
         raise AuditValueError(
             f"statement on the tracked {table.label}: expected an insert(), update() or delete(),"
-            f" got a {type(element).__name__} of it"
+            f" got a {type(element).__name__} of it; execute the {verb}() itself"
         )
 
     _follow(connection.dialect)
@@ -534,6 +545,7 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
         moved |= taken
         gone = before.keys() & set(taken.values()) - moved.keys()
     after |= reader.rows_of(list(moved.values()), lock=True)
+    statement.table.share_equal_values(before, after, moved)
 
     for row in changed_rows(before, after, moved):
         if row.after is None and row.before is not None:
@@ -615,6 +627,7 @@ def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[C
     (before,) = statement.before
     others = [key for key in before if key not in after]
     after |= reader.rows_of(others, lock=True)
+    statement.table.share_equal_values(before, after, {})
     yield from changed_rows(before, after)
 
 
@@ -836,16 +849,21 @@ class _Table(NamedTuple):
 
     def has_keys(self, keys: Sequence[Key]) -> Any:
         """Return the condition that a row has one of these keys."""
-        columns = self.columns_of_key
-        operand = columns[0] if len(columns) == 1 else tuple_(*columns)
-
         # In an association table without a key, a part can be null, which equals nothing.
         with_null = [key for key in keys if None in parts_of(key)]
         without = [key for key in keys if None not in parts_of(key)]
 
+        columns = self.columns_of_key
+        operand, *further = columns
+        values: list[Any] = list(without)
+        if further:
+            operand = tuple_(*columns)
+        else:
+            values = [part for key in without for part in parts_of(key)]
+
         # Protocols limit the parameters of a statement, so more keys than that are written into its text.
-        is_long = len(without) > _MOST_PARAMETERS
-        condition = operand.in_(bindparam(None, without, literal_execute=is_long))
+        is_long = len(values) > _MOST_PARAMETERS
+        condition = operand.in_(bindparam(None, values, literal_execute=is_long))
         return or_(condition, *[self._has_key(key) for key in with_null])
 
     def _has_key(self, key: Key) -> Any:
@@ -866,7 +884,13 @@ class _Table(NamedTuple):
     def moved_key(self, key: Key, written: Mapping[str, Any]) -> Key:
         """Return the key of a row after an UPDATE that has *written* these values, as far as they are known."""
         pairs = zip(self.columns_of_key, parts_of(key), strict=True)
-        values = {column: value for column, value in written.items() if value is not EXPRESSION}
+
+        # An array that the database returns as a tuple can be written as a list.
+        values = {
+            column: tuple(value) if isinstance(value, list) else value
+            for column, value in written.items()
+            if value is not EXPRESSION
+        }
         return key_of(values.get(column.key, part) for column, part in pairs)
 
     def known_values(self, written: Mapping[str, Any]) -> Row:
@@ -879,6 +903,18 @@ class _Table(NamedTuple):
 
         row = {self.names[column]: value for column, value in values.items()}
         return self.fields.recorded(row)
+
+    def share_equal_values(self, before: Rows, after: Rows, moved: Mapping[Key, Key]) -> None:
+        """Put the value before also after the statement where Python cannot compare the two, but their type can."""
+        for key, old in before.items():
+            new_key = moved.get(key, key)
+            new = after.get(new_key, {})
+            for column in self.table.columns:
+                name = self.names[column.key]
+                value = old.get(name)
+                other = new.get(name)
+                if _is_incomparable(value, other) and column.type.compare_values(value, other):
+                    new[name] = value
 
     @property
     def computed_keys(self) -> list[Any]:
@@ -907,6 +943,14 @@ class _Table(NamedTuple):
                 labels = [foreign_key.column.table.fullname for foreign_key in column.foreign_keys]
                 entry_ids += [f"{label}:{key_text(part)}" for label in labels]
         return entry_ids
+
+
+def _is_incomparable(value: Any, other: Any) -> bool:
+    """Return whether two values are objects of a class without ``__eq__``, which are equal to themselves alone."""
+    if value is None or other is None:
+        return False
+    compare: Any = type(value).__eq__
+    return type(value) is type(other) and compare is object.__eq__
 
 
 def _table_of(table: Any) -> _Table | None:
@@ -963,4 +1007,10 @@ def _find_table(table: Any) -> Iterator[_Table]:
 def _keys_of(table: Any, otherwise: Iterable[Any]) -> tuple[str, ...]:
     """Return the keys of the columns of the primary key of *table*, or else those of its columns in *otherwise*."""
     columns = list(table.primary_key) or [column for column in otherwise if column.table is table]
+    for column in columns:
+        if not column.type.hashable:
+            raise AuditValueError(
+                f"tracked table {table.fullname}: expected a primary key of hashable values (those of an ARRAY with"
+                f" as_tuple=True are), got {column.name} of type {type(column.type).__name__}"
+            )
     return tuple(column.key for column in columns)

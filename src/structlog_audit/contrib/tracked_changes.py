@@ -30,7 +30,7 @@ EXPRESSION = "[result of an expression]"
 _KEYS_PER_QUERY = 500
 
 Key = Hashable
-"""The primary key of a row: a value, or a tuple of several."""
+"""The primary key of a row: a value that is not a tuple, or a tuple of the values of its columns."""
 
 Row = dict[str, Any]
 """The values of a row by the names of their fields."""
@@ -77,7 +77,7 @@ def tracked_fields(
 
     Raises:
         AuditTypeError: An argument is not a collection of names.
-        AuditValueError: The model has no such field, or *fields* and *exclude* are given both.
+        AuditValueError: The model has no such field, *fields* and *exclude* are given both, or a masked field is not recorded.
     """
     if fields is not None and exclude:
         raise AuditValueError(f"{where}: expected fields= or exclude=, got both")
@@ -94,7 +94,12 @@ def tracked_fields(
         got = ", ".join(sorted(unknown))
         raise AuditValueError(f"{where}: expected names of {expected}, got {got}")
 
-    return TrackedFields(only, excluded, masked)
+    chosen = TrackedFields(only, excluded, masked)
+    unseen = [name for name in sorted(masked) if not chosen.includes(name)]
+    if unseen:
+        got = ", ".join(unseen)
+        raise AuditValueError(f"{where}: expected mask= to name recorded fields, got {got}, not recorded at all")
+    return chosen
 
 
 def _names(where: str, parameter: str, given: Any) -> frozenset[str]:
@@ -193,7 +198,8 @@ def _is_same(old: Any, new: Any) -> bool:
 def key_of(values: Iterable[Any]) -> Key:
     """Return the key that the *values* of its columns are."""
     key = tuple(values)
-    return key if len(key) > 1 else key[0]
+    is_single = len(key) == 1 and not isinstance(key[0], tuple)
+    return key[0] if is_single else key
 
 
 def parts_of(key: Key) -> tuple[Any, ...]:
@@ -210,6 +216,9 @@ def key_text(key: Key) -> str:
 
 
 def _part_text(part: Any) -> str:
+    if isinstance(part, tuple):
+        # The value of one column can be an array.
+        return key_text(part)
     if isinstance(part, bytes | bytearray | memoryview):
         return bytes(part).hex()
     if isinstance(part, Enum):

@@ -10,7 +10,8 @@ three kinds of statements are the place that all of them pass.
 locked, and the statement is limited to them, so a concurrent transaction cannot change these rows. Events are recorded when
 the transaction is committed. What a savepoint, an error or a deadlock rolls back is not recorded.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked model, none per INSERT. The rows are in memory meanwhile.
+**Performance.** Two more queries per UPDATE and DELETE of a tracked model, one per upsert, none per other INSERT. The rows are
+in memory meanwhile.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ _EXECUTE = ("execute_sql", "execute_returning_sql")
 _DATABASE_DEFAULT: Any = getattr(expressions, "DatabaseDefault", ())
 """The class of a value that is left to the database; Django before 5.0 has none."""
 
+_UNHASHABLE = frozenset({"ArrayField", "HStoreField", "JSONField"})
+"""The classes of fields whose values are lists or dictionaries; without the driver of PostgreSQL, two cannot be imported."""
+
 _tracked: dict[str, TrackedFields] = {}
 """The recorded fields of each tracked model, by its label, which the models of data migrations have as well."""
 
@@ -82,7 +86,8 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
 
     Raises:
         AuditTypeError: *model* is not a model with a table, or an argument is not a list of names.
-        AuditValueError: The model has no such field, or a parent with a table of its own is not tracked.
+        AuditValueError: The model has no such field, a masked one is not recorded, a parent with a table of its own is not
+            tracked, or the values of the primary key are not hashable.
     """
     meta = _meta_of(model)
     where = f"track({model.__name__})"
@@ -92,6 +97,13 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
         label = parent._meta.label_lower
         if label not in _tracked:
             raise AuditValueError(f"{where}: its parent {label} holds part of its fields: track that model before it")
+
+    for field in _key_fields(meta):
+        kinds = {kind.__name__ for kind in type(field).__mro__}
+        if kinds & _UNHASHABLE:
+            raise AuditValueError(
+                f"{where}: expected a primary key of hashable values, got {field.name}, a {type(field).__name__}"
+            )
 
     known = [field.name for field in (*_columns(meta), *meta.local_many_to_many)]
     _tracked[meta.label_lower] = tracked_fields(where, known, fields, exclude, mask)
@@ -153,7 +165,7 @@ def _execute(compiler: Any, table: _Table, method: str, argument: Any = None) ->
     if not is_managed:
         raise AuditValueError(
             f"database {alias!r}: expected autocommit, with or without atomic(), for the tracked {table.label},"
-            " got manual transactions, of whose commits Django informs nobody"
+            " got manual transactions, whose commits Django does not report"
         )
 
     with transaction.atomic(using=alias, savepoint=False):
