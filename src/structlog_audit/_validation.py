@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -32,6 +33,18 @@ def require_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise AuditTypeError(f"{name}={value!r}: expected True or False, got {type(value).__name__}")
     return value
+
+
+def require_path(name: str, value: Any, expected: str) -> str:
+    """Return *value*, a path as described by *expected*, as text.
+
+    Raises:
+        AuditTypeError: The value is not a path.
+    """
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}") from None
 
 
 def require_callable(name: str, value: Any, expected: str) -> Any:

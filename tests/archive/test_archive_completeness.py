@@ -208,8 +208,19 @@ def test_pruned_days_are_in_doubt_and_not_missing(tmp_path):
     with open_archive(tmp_path / "archive") as source:
         verdict = source.completeness(at(0), midnight)
         assert (verdict.verdict, verdict.missing) == (Verdict.UNKNOWN, ())
-        assert (Reason.PRUNED, midnight) in [(doubt.reason, doubt.until) for doubt in verdict.doubts]
+        assert (Reason.ARCHIVE_PRUNED, midnight) in [(doubt.reason, doubt.until) for doubt in verdict.doubts]
         assert source.completeness(midnight, midnight + dt.timedelta(seconds=2)).verdict == Verdict.COMPLETE
+
+
+def test_pruned_days_are_not_read_from_the_live_trail(tmp_path):
+    """What retention dropped from the archive stays out of the answers while the segments still exist, and in doubt."""
+    path = write_closed(tmp_path / "logs", line_of(1) + line_of(2, DAY), second=DAY + 10, last=2 * DAY)
+    compacted(path, tmp_path / "archive")
+    assert prune(tmp_path / "archive", "1h", now=lambda: at(DAY)) == 1
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert id_of(line_of(1)) not in all_ids(source)
+        sentences = source.completeness().sentences()
+    assert "The days before 2025-01-16 00:00:00.000 UTC were pruned from the archive." in sentences
 
 
 def test_live_trail_that_was_never_archived_is_judged_beside_an_archive(closed_trail, tmp_path):

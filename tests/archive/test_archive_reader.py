@@ -29,7 +29,7 @@ from structlog_audit import (
     SubjectVault,
     open_trail,
 )
-from structlog_audit.archive import compact, open_archive, prune, show, sql_engine
+from structlog_audit.archive import compact, open_archive, prune, restore, show, sql_engine, verify
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.database import Database, limit_within
@@ -422,6 +422,52 @@ def test_engine_of_another_type_is_refused(tmp_path):
     """An engine is a name or a session of Spark."""
     with pytest.raises(AuditTypeError, match="or a SparkSession, got int"):
         open_archive(tmp_path, engine=5)
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        ([["a", "b"]], {}, r"path=\['a', 'b'\]: expected the folder .* several as open_archive\('a', 'b'\), got list"),
+        ([5], {}, "path=5: expected the folder .*, got int"),
+        (["a"], {"live": 5}, "live=5: expected a path, .*, got int"),
+        (["a"], {"host": 5}, "host=5: expected the name of a host, got int"),
+        (["a"], {"threads": "x"}, "threads='x': expected an integer of at least 1, got str"),
+        (["a"], {"progress": 5}, "progress=5: expected a function .*, got int"),
+        (["a"], {"memory_limit": 5}, "memory_limit=5: expected a size such as '256MB'.*, got int"),
+        (["a"], {"storage_options": 5}, "storage_options=5: expected a dictionary, got int"),
+    ],
+)
+def test_parameter_of_another_type_is_refused_when_the_archive_is_opened(paths, options, message):
+    """The error names the parameter, its value, and what was expected."""
+    with pytest.raises(AuditTypeError, match=message):
+        open_archive(*paths, **options)
+
+
+@pytest.mark.parametrize("limit", ["x", "", "-1", "0%", "200%"])
+def test_memory_limit_that_is_no_size_is_refused_when_the_archive_is_opened(limit):
+    """The error does not wait for the first query."""
+    with pytest.raises(AuditValueError, match=r"memory_limit=.*: expected a size such as '256MB'"):
+        open_archive("a", memory_limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda path: compact(path, 5), "to"),
+        (lambda path: compact(path, "a", promote=5), "promote"),
+        (lambda path: compact(path, "a", host=5), "host"),
+        (lambda path: restore("a", 5), "to"),
+        (lambda path: restore(5, "a"), "archive"),
+        (lambda path: verify(5), "archive"),
+        (lambda path: show(5), "archive"),
+        (lambda path: prune(5, "1d"), "archive"),
+    ],
+)
+def test_upkeep_refuses_a_parameter_of_another_type(tmp_path, call, name):
+    """No function of the archive raises a bare TypeError for what is not a path."""
+    path = write_trail(tmp_path, active=line_of(1))
+    with pytest.raises(AuditTypeError, match=f"^{name}=5: expected .*, got int$"):
+        call(path)
 
 
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):

@@ -225,7 +225,19 @@ def test_gc_does_not_pass_over_a_folder_that_may_not_be_read(archive):
     done = run_without_rights("archive", "gc", archive)
     folder.chmod(0o700)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "Permission denied" in done.stderr
+    assert f"{folder}: permission denied: give this user the right" in done.stderr
+
+
+@needs_setpriv
+@pytest.mark.parametrize("command", [["stats"], ["archive", "show"], ["archive", "gc"]])
+def test_log_that_may_not_be_read_is_an_error_with_advice(archive, command):
+    """The log of an archive has the same advice as its data files."""
+    log = archive / "_delta_log"
+    log.chmod(0o600)
+    done = run_without_rights(*command, archive)
+    log.chmod(0o700)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "_last_checkpoint: permission denied: give this user the right" in done.stderr
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

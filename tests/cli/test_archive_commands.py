@@ -53,6 +53,24 @@ def test_compact_reports_segments_events_and_sizes(trail):
     assert run("compact", trail, "--to", "archive").out == "nothing new\n"
 
 
+def test_compact_of_a_trail_without_closed_segments_states_which_segments_stay(tmp_path, monkeypatch):
+    """The active file and the newest rolled segment stay in the trail; the archive comes with the first closed segment."""
+    monkeypatch.chdir(tmp_path)
+    write_trail(tmp_path / "logs", (100, line_of(1)), active=line_of(2))
+    done = run("compact", "logs/audit.jsonl", "--to", "archive")
+    assert done.out.startswith(
+        "nothing to archive yet: the two newest segments stay in the trail, the active file included"
+    )
+    assert not (tmp_path / "archive").exists()
+    assert "makes one from the closed segments of a trail" in run("archive", "show", "archive").error_line
+
+    write_trail(tmp_path / "logs", (100, line_of(1)), (200, line_of(2)), active=line_of(3))
+    assert run("compact", "logs/audit.jsonl", "--to", "archive").out.startswith("1 segment, 1 event: ")
+    assert run("archive", "show", "archive").lines[0].startswith("1 segment, 1 event, ")
+    assert run("archive", "verify", "archive").out == "1 segment, 1 event: verified\n"
+    assert run("archive", "restore", "archive", "--to", "restored").out.startswith("1 segment in restored, ")
+
+
 def test_json_has_what_the_text_says(trail, tmp_path):
     """-o json writes the outcome of compact, and of show and verify of an archive, as one document."""
     done = json.loads(run("compact", trail, "--to", "archive", "-o", "json").out)

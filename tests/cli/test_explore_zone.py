@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from itertools import pairwise
+from time import tzset
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -81,9 +82,9 @@ def test_day_in_the_timeline_is_that_of_the_zone(tmp_path):
     assert overview.figures["last"] == "2025-10-26T02:00:00.000000+01:00"
 
 
-def test_command_exports_the_times_of_its_zone(tmp_path, monkeypatch):
-    """``--tz`` adds local times to the copy, whose timestamps and sentences keep their instants; without it there are none."""
-    path = write_trail(tmp_path, active=line_of(1))
+@pytest.fixture
+def served(monkeypatch):
+    """The front page and the first event of each site that the command would serve."""
     found = []
 
     def serve(path, overview):
@@ -94,10 +95,38 @@ def test_command_exports_the_times_of_its_zone(tmp_path, monkeypatch):
     monkeypatch.setattr(explore, "find_spec", lambda name: True)
     monkeypatch.setattr(explore, "check_versions", lambda extra: None)
     monkeypatch.setattr(explore, "_serve", serve)
+    return found
+
+
+@pytest.fixture
+def new_york(monkeypatch):
+    """Set the local time zone to New York."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        tzset()
+        yield
+    tzset()
+
+
+@pytest.mark.usefixtures("new_york")
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [((), "2025-01-01T00:00:00.000000Z"), (("--tz", "Europe/Berlin"), "2024-12-31T23:00:00.000000Z")],
+)
+def test_month_is_read_in_the_zone_that_is_shown(tmp_path, served, words, start):
+    """A month is that of UTC or of ``--tz``, as in a report, whatever the local time is."""
+    path = write_trail(tmp_path, active=line_of(1))
+    assert run("explore", path, "--month", "2025-01", *words).code == 0
+    assert served[0][0].information["period_start"] == start
+
+
+def test_command_exports_the_times_of_its_zone(tmp_path, served):
+    """``--tz`` adds local times to the copy, whose timestamps and sentences keep their instants; without it there are none."""
+    path = write_trail(tmp_path, active=line_of(1))
     assert run("explore", path, "--tz", "Europe/Berlin").code == 0
     assert run("explore", path).code == 0
 
-    (local, row), (overview, plain) = found
+    (local, row), (overview, plain) = served
     assert dt.datetime.fromisoformat(row["local_time"]) == dt.datetime.fromisoformat(row["timestamp"])
     assert (row["local_time"][-6:], row["local_day"]) == ("+01:00", "2025-01-15")
     assert (local.zone_name, overview.zone_name) == ("Europe/Berlin", "UTC")
@@ -117,19 +146,19 @@ class Pages:
 
         self._site = make_site(path, overview, "token")
 
-    def get(self, path, **query):
-        """Return the answer to a request."""
+    def get(self, path, *, status=200, **query):
+        """Return the answer to a request, which has *status*."""
 
         async def answer():
             return await self._site.client.get(f"{path}?{urlencode(query)}")
 
         found = asyncio.run(answer())
-        assert found.status_code == 200, found.text
+        assert found.status_code == status, found.text
         return found
 
-    def text(self, path, **query):
+    def text(self, path, *, status=200, **query):
         """Return the text of a page, without its markup."""
-        return " ".join(re.sub(r"<[^>]*>", " ", self.get(path, **query).text).split())
+        return " ".join(re.sub(r"<[^>]*>", " ", self.get(path, status=status, **query).text).split())
 
     def rows(self, path, **query):
         """Return the rows of a page as dictionaries."""
@@ -167,11 +196,12 @@ def test_pages_show_local_times_and_the_event_both(pages):
     assert "local_time" in table
     assert "2025-10-27T02:30:00.000000+01:00" in table
     event = pages.text("/audit/events/7")
-    assert "2025-10-26 02:00:00 Europe/Berlin" in event
+    assert "2025-10-26 02:00:00+01:00 Europe/Berlin" in event
+    assert "2025-10-26 02:00:00+02:00 Europe/Berlin" in pages.text("/audit/events/5")
     assert "timestamp 2025-10-26T01:00:00.000000Z local_time 2025-10-26T02:00:00.000000+01:00" in event
     front = pages.text("/")
-    assert "Period 2025-10-26 00:00:00 to the end (Europe/Berlin)" in front
-    assert "Copied 2025-10-26 02:00:00 Europe/Berlin" in front
+    assert "Period 2025-10-26 00:00:00+02:00 to the end (Europe/Berlin)" in front
+    assert "Copied 2025-10-26 02:00:00+01:00 Europe/Berlin" in front
     assert "Events by hour, Europe/Berlin" in front
 
 
@@ -195,3 +225,59 @@ def test_questions_have_local_days(pages, monkeypatch):
     assert pages.get("/audit/deletions.csv").text.count("\r\n") == 57
     today = pages.rows("/audit", sql="SELECT local_today() AS today")[0]["today"]
     assert abs(dt.date.fromisoformat(today) - dt.datetime.now(dt.UTC).date()) <= dt.timedelta(days=1)
+
+
+def test_page_has_every_facet_of_its_json(pages):
+    """The page shows the facets for class, operation, user, status and day in this order, and one that was asked for."""
+    page = pages.get("/audit/events", _facet="kind").text
+    assert re.findall('id="facet-([^"]*)"', page) == [
+        "operation_class", "operation", "user_id", "status", "local_day", "kind",
+    ]  # fmt: skip
+    assert "operation_class delete 56" in pages.text("/audit/events")
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".csv"])
+def test_day_in_another_form_is_an_error(pages, suffix):
+    """What is no day as the database writes it is refused with the form; without a day the week is this one."""
+    for day in ("25.10.2026", "2026-10-5", "2026-10-25T10", "20261025", "2026-02-30", "x"):
+        answer = pages.get(f"/audit/failures{suffix}", status=400, day=day).text
+        assert "day: expected a day such as 2025-01-15, got" in answer
+    assert pages.get(f"/audit/failures{suffix}", day="").text
+
+
+def test_page_of_an_error_names_the_versions(pages):
+    """The foot of every page says what serves it, also that of an error."""
+    for path, status in (("/audit/events", 200), ("/audit/nothing", 404)):
+        assert re.search(r"structlog-audit [\d.]+\S*, served by Datasette \d", pages.text(path, status=status))
+
+
+def test_day_is_asked_for_as_a_date(pages):
+    """The field of a day is one for dates, that of another text is not."""
+    assert re.search('<input type="date"[^>]* name="day"', pages.get("/audit/failures").text)
+    assert re.search('<input type="text"[^>]* name="user"', pages.get("/audit/deletions").text)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        ("events", "operation_clas", "delete"),
+        ("events", "operation_clas__exact", "delete"),
+        ("events", "user_id__is", "ann"),
+        ("events", "_sort", "tim"),
+        ("events", "_facet", "operation_clas"),
+        ("failures", "dya", "2025-10-26"),
+        ("deletions.csv", "usr", "ann"),
+    ],
+)
+def test_unknown_name_in_an_address_is_an_error(pages, capfd, path, name, value):
+    """A column, a comparison or a parameter that does not exist is refused, and no number is shown without it."""
+    answer = pages.get(f"/audit/{path}", status=400, **{name: value}).text
+    assert "expected one of " in answer
+    assert capfd.readouterr() == ("", "")
+
+
+def test_mistake_in_sql_is_on_the_page_only(pages, capfd):
+    """An error of SQL is shown where it was written, and the terminal stays as it is."""
+    assert "no such column: nope" in pages.get("/audit", status=400, sql="select nope").text
+    assert "no such column: nope" in pages.get("/audit/events", status=400, _where="nope = 1").text
+    assert capfd.readouterr() == ("", "")

@@ -247,11 +247,46 @@ def test_ambiguous_or_unknown_name_is_unclassified(name):
         ("POST /users/5/delete", "delete"),
         ("POST /users", None),
         ("http.DELETE /users/5", "delete"),
+        ("DELETE /files/session/end", "delete"),
+        ("POST /session/end", "login"),
     ],
 )
 def test_request_has_the_class_of_its_method(name, expected):
     """The method of an HTTP request decides; of a POST the path, and of a GET the path if that is an export."""
     assert class_of(name) == expected
+
+
+@pytest.mark.parametrize("path", ["/users/5", "https://example.org/users/5", "https://example.org"])
+@pytest.mark.parametrize(
+    "added", ["?next=/delete", "?q=delete", "#/delete", "?x=" + 1000 * "x" + "/delete", "?x=a.view"]
+)
+@pytest.mark.parametrize(
+    ("method", "expected"), [("DELETE", "delete"), ("PUT", "update"), ("GET", "read"), ("POST", None)]
+)
+def test_query_string_of_a_request_states_nothing(method, path, added, expected):
+    """What clients add to a path changes no class, at any length, neither by the table nor by an entry."""
+    classes = OperationClasses({"a.view": "other"})
+    assert classes.class_of(f"{method} {path}{added}") == expected
+
+
+@pytest.mark.parametrize("letters", [5, 1000, 5000])
+def test_method_of_a_request_with_a_path_of_any_length_decides(letters):
+    """The method is found before a path of any length, and the end of that path decides for a POST."""
+    segment = "y" * letters
+    assert class_of(f"DELETE /users/{segment}") == class_of(f"POST /users/{segment}/delete") == "delete"
+
+
+def test_host_of_a_request_states_nothing():
+    """The host is no part of the path."""
+    assert class_of("POST https://login.example.org/users") is None
+    assert class_of("GET https://export.example.org/users") == "read"
+
+
+def test_verb_of_class_other_counts_only_alone():
+    """A verb of the class other decides in the last part only if the name has no verb of another class."""
+    assert class_of("user.delete.notify") == class_of("delete.verify") == "delete"
+    assert class_of("user.created.notify") == "create"
+    assert class_of("user.notify") == "other"
 
 
 # --- entries of an application ---------------------------------------------------------------------------------------------
@@ -261,9 +296,20 @@ def test_request_has_the_class_of_its_method(name, expected):
     "name", ["settle", "invoice.settle", "invoice.settled", "settle_invoice", "SETTLE", "shop.InvoiceSettled"]
 )
 def test_entry_of_one_word_is_a_verb(name):
-    """An entry of one word classifies names like a verb of the table, in all its forms."""
+    """An entry of one word classifies names like a verb of the table, in its base form and past forms."""
     assert class_of(name) is None
     assert OperationClasses({"settle": "update"}).class_of(name) == "update"
+
+
+@pytest.mark.parametrize("verb", ["login", "logout", "signin", "delete", "pay"])
+def test_entry_of_a_known_verb_covers_its_past_forms(verb):
+    """An entry changes the class of the past forms as well, also of a verb that is a noun, too."""
+    past = {"login": "logged_in", "logout": "logged_out", "signin": "signed_in", "delete": "deleted", "pay": "paid"}[
+        verb
+    ]
+    classes = OperationClasses({verb: "other"})
+    assert classes.class_of(f"user.{verb}") == classes.class_of(f"user.{past}") == "other"
+    assert classes.class_of(f"{verb}_removed") == class_of(f"{verb}_removed")
 
 
 @pytest.mark.parametrize("name", ["invoice.close", "invoiceClose", "shop:invoice_closed", "INVOICE_CLOSE"])

@@ -94,6 +94,26 @@ def test_unreadable_trail_is_an_error_that_names_it(tmp_path, command, what):
 
 
 @needs_setpriv
+@pytest.mark.parametrize(
+    "words",
+    [["seal", "TRAIL", "--key", "KEY", "--origin", "audit.example/a"], ["erase", "ada", "TRAIL", "--vault", "KEY"]],
+)
+def test_trail_in_a_folder_that_may_not_be_searched_is_not_taken_for_missing(tmp_path, words):
+    """A command that needs the active file reports the refusal of the system, as those that only read."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    trail = folder / "audit.jsonl"
+    shutil.copy(GOLDEN, trail)
+    folder.chmod(0)
+    names = {"TRAIL": trail, "KEY": tmp_path / "none"}
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    command = [*dropped, *PROGRAM, *(names.get(word, word) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    folder.chmod(0o700)
+    assert (done.returncode, done.stderr) == (3, f"structlog-audit: {trail}: Permission denied\n")
+
+
+@needs_setpriv
 def test_query_that_cannot_record_itself_shows_nothing(tmp_path):
     """With --record and a trail that is readable but not writable, the query fails and shows no events."""
     trail = tmp_path / "audit.jsonl"

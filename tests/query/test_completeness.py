@@ -78,7 +78,15 @@ def test_codes_of_the_json_form_are_stable():
     assert [*Verdict] == ["complete", "incomplete", "unknown"]
     assert [*Cause] == ["numbers", "predecessor", "segment", "gap", "lost", "raised", "pending", "seal"]
     assert [*Reason] == [
-        *("no events", "before the first event", "pruned", "after the last event", "not closed", "not over"),
+        *(
+            "no events",
+            "before the first event",
+            "pruned",
+            "pruned from the archive",
+            "after the last event",
+            "not closed",
+            "not over",
+        ),
         *("not archived", "no active segment", "partial source", "read once", "no number", "repeated number", "moved"),
         *("damage", "problem", "buffer", "no such user", "seal"),
     ]
@@ -191,6 +199,10 @@ def test_loss_is_placed_between_segments(before, after, segments):
             f"Nothing shows what came before the first event, {NOON_TEXT}.",
         ),
         ({"reason": Reason.PRUNED, "until": NOON}, f"Retention deleted the segments before {NOON_TEXT}."),
+        (
+            {"reason": Reason.ARCHIVE_PRUNED, "until": NOON},
+            f"The days before {NOON_TEXT} were pruned from the archive.",
+        ),
         (
             {"reason": Reason.AFTER_LAST, "since": NOON},
             f"Nothing shows whether events followed the last one, {NOON_TEXT}.",

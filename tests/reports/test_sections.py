@@ -113,6 +113,7 @@ def test_users_of_a_month_are_those_of_the_summary(users, number):
     events = [event(second, user_id=user) for second, user in enumerate(users)]
     ((_, _, ((_, _, shown, *_),), _),) = blocks_of("months", events)
     found = compliance_report(Events(events)).to_dict()
+    assert found["months"][0]["user_activity"].keys() == set(users) - {None}
     assert (shown, str(found["summary"]["users"]), str(found["months"][0]["users"])) == (number, number, number)
 
 
@@ -224,8 +225,11 @@ def test_activity_of_months_has_the_five_most_active_users_of_each():
     header = ["Month", "User", *ACTIVITY]
     assert table == ("User activity by month", header, rows, "The 5 most active users of each month.")
     assert [block[0] for block in blocks_of("users", january)] == ["Most active users"]
-    *_, (*_, note) = blocks_of("users", [*january, event(31 * 86_400)])
-    assert note.endswith(" Events without a user are counted under the name anonymous.")
+
+
+def test_months_without_any_user_have_no_table_of_activity():
+    """Events without a user are a number beside the tables of users, and no row of them."""
+    assert blocks_of("users", [event(0), event(31 * 86_400)]) == ["2 events had no user."]
 
 
 # --- lists --------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from structlog_audit.archive.database import Database, file_digest, json_lines, 
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot, seal_txn
 from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.maintenance import parse_age
+from structlog_audit.archive.opening import require_host
 from structlog_audit.archive.promotion import (
     Path,
     encode_columns,
@@ -100,6 +101,7 @@ class Compacted(msgspec.Struct, frozen=True):
         problems: The number of problems found, by code: those of a reader, ``changed`` (a segment that no longer has the bytes
             that were archived), ``document`` (an export), ``unidentified`` (a file without a line of JSON) and ``seal`` (a seal
             that was not copied).
+        closed: The number of closed segments that the trails have, archived before or not.
     """
 
     segments: int = 0
@@ -109,6 +111,7 @@ class Compacted(msgspec.Struct, frozen=True):
     bytes_written: int = 0
     deleted: tuple[str, ...] = ()
     problems: Mapping[str, int] = {}
+    closed: int = 0
 
 
 def compact(
@@ -124,7 +127,7 @@ def compact(
 ) -> Compacted:
     """Archive everything in the closed segments of a trail that is not archived yet.
 
-    The last two segments stay: writers may still append to them.
+    The two newest segments stay, the active file included: writers may still append to them.
 
     Args:
         trail: The active file of the trail, or a folder of trails; folders in it are not searched.
@@ -145,12 +148,14 @@ def compact(
     """
     paths = [parse_path(name) for name in _names(promote)]
     age = None if delete_after is None else parse_age("delete_after", delete_after)
+    named_host = require_host(host)
+
     scanner = SegmentScanner()
     trails = [found for found in find_trails([trail], scanner.problems) if isinstance(found, Trail)]
     if not trails:
         raise AuditReadError(f"{os.fspath(trail)!r}: expected the active file of a trail, got a stream")
 
-    storage = open_storage(to, storage_options)
+    storage = open_storage(to, storage_options, name="to")
     database = Database(storage)
 
     try:
@@ -158,7 +163,7 @@ def compact(
         database.connect()
         log.update()
         storage.require_usable()
-        compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
+        compaction = _Compaction(log, database, scanner, paths, named_host, progress, now)
 
         for found in trails:
             compaction.add_trail(found)
@@ -204,8 +209,8 @@ def plain_name(path: str) -> str:
 
 
 def _names(promote: Iterable[str]) -> Iterable[str]:
-    if isinstance(promote, str):
-        raise AuditTypeError(f"promote={promote!r}: expected a list of names, got str")
+    if isinstance(promote, str) or not isinstance(promote, Iterable):
+        raise AuditTypeError(f"promote={promote!r}: expected a list of names, got {type(promote).__name__}")
     return promote
 
 
@@ -257,6 +262,7 @@ class _Compaction:
             counts["written"],
             tuple(self._deleted),
             problems,
+            counts["closed"],
         )
 
     def add_trail(self, trail: Trail) -> None:
@@ -264,7 +270,10 @@ class _Compaction:
         name = f"{self._host}:{os.path.realpath(trail.path)}"
 
         with trail.segments() as segments:
-            if any(not segment.is_open for segment in segments):
+            closed = sum(not segment.is_open for segment in segments)
+            self._counts["closed"] += closed
+
+            if closed:
                 # First: then it covers the lines that follow.
                 self._copy_seal(os.path.realpath(trail.path), name)
             for segment in segments:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from structlog_audit._version import check_versions
 from structlog_audit.archive.dialects import DUCKDB, Dialect
-from structlog_audit.archive.storage import ObjectStorage, Storage
-from structlog_audit.exceptions import AuditReadError, AuditWriteError
+from structlog_audit.archive.storage import ObjectStorage, Storage, access_denied
+from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError, AuditWriteError
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,6 +30,7 @@ _OUTSIDE = 80_000_000
 """The bytes that a process needs for a query beyond DuckDB's limit: files and rows under way, and the code."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)(i?)b", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(r"[1-9]\d?%|100%", re.ASCII)
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
 _NAMED_FILE = re.compile('"(.+)"')
 FETCHED = 2_000
@@ -140,10 +141,21 @@ class Database:
 
 
 def limit_within(memory: str) -> str:
-    """Return the limit for DuckDB with which a process that queries stays near *memory*; sizes are written as for DuckDB."""
+    """Return the limit for DuckDB with which a process that queries stays near *memory*; sizes are written as for DuckDB.
+
+    Raises:
+        AuditTypeError, AuditValueError: *memory* is not a size.
+    """
+    expected = f"memory_limit={memory!r}: expected a size such as '256MB', or a share of the memory such as '50%'"
+    if not isinstance(memory, str):
+        raise AuditTypeError(f"{expected}, got {type(memory).__name__}")
+
+    if _SHARE.fullmatch(memory):
+        return memory
+
     size = _SIZE.fullmatch(memory)
     if size is None:
-        return memory
+        raise AuditValueError(expected)
 
     base = 1_024 if size[3] else 1_000
     total = float(size[1]) * base ** " kmgt".index(size[2].lower() or " ")
@@ -167,9 +179,7 @@ def require_readable(error: Exception) -> None:
         return
 
     if is_refused:
-        raise AuditReadError(
-            f"{named[1]}: permission denied: give this user the right to read all folders and files of the archive"
-        ) from PermissionError(named[1])
+        raise access_denied(named[1]) from PermissionError(named[1])
 
 
 def _processors() -> int:

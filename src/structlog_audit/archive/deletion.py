@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 
 from structlog_audit.events.event import Kind
@@ -13,6 +12,7 @@ from structlog_audit.loggers.bound_logger import AuditBoundLogger
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.segment_scanner import RETENTION
+from structlog_audit.trail.writing.filesystem import is_file
 
 
 def record_deletion(
@@ -32,7 +32,7 @@ def record_deletion(
     Raises:
         AuditWriteError: The trail has no active file, or the event could not be recorded. Nothing was deleted.
     """
-    if not os.path.isfile(trail):
+    if not is_file(trail):
         raise AuditWriteError(
             f"{trail!r}: expected the active file, in which deletions are recorded; nothing was deleted"
         )

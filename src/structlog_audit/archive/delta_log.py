@@ -278,7 +278,8 @@ class DeltaLog:
         snapshot = self.update()
         if snapshot.version < 0:
             raise AuditReadError(
-                f"{self.storage.root!r}: expected an archive, got no {LOG_FOLDER}; structlog-audit compact makes one"
+                f"{self.storage.root!r}: expected an archive, got no {LOG_FOLDER}; "
+                "structlog-audit compact makes one from the closed segments of a trail"
             )
 
         return snapshot

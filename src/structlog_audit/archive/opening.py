@@ -6,8 +6,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from structlog_audit._validation import require_callable, require_integer, require_path
 from structlog_audit.archive.storage import Storage, is_url, open_storage
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.engine import SharedProgress
@@ -24,6 +25,8 @@ _SPARK = re.compile(r"sc://[^/].*|spark://[^/]+:\d+|local(\[(\d+|\*)\])?")
 
 LOG_FOLDER = "_delta_log"
 """The folder by which an archive is recognized."""
+
+_ONE_BY_ONE = "the folder or the URL of an archive, and several as open_archive('a', 'b')"
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -60,10 +63,16 @@ def open_archive(
     Raises:
         AuditReadError: There is no archive at a path, it is damaged or of a newer version, the extra ``archive`` is missing,
             there is no trail at one of *live*, or Spark cannot be reached.
-        AuditTypeError: The engine is neither a name nor a session.
-        AuditValueError: The engine is unknown, or *storage_options* are given for a folder.
+        AuditTypeError: A parameter has the wrong type: several archives are parameters of their own, not a list.
+        AuditValueError: The engine is unknown, *memory_limit* is not a size, or *storage_options* are given for a folder.
     """
+    names = [require_path("path", name, _ONE_BY_ONE) for name in (path, *others)]
     require_engine(engine)
+    host = require_host(host)
+    if threads is not None:
+        require_integer("threads", threads, least=1)
+    if progress is not None:
+        require_callable("progress", progress, "a function of a number of bytes")
 
     from structlog_audit.archive.database import Database, limit_within
     from structlog_audit.archive.delta_log import DeltaLog
@@ -76,11 +85,10 @@ def open_archive(
     from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 
     scanner = SegmentScanner()
-    is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
-    trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
+    trails = find_trails(_sources(live), scanner.problems)
     shared = None if progress is None else SharedProgress(progress)
     archives = []
-    for name in dict.fromkeys((path, *others)):
+    for name in dict.fromkeys(names):
         storage = open_storage(name, storage_options)
         database = Database(storage, limit_within(memory_limit), threads)
         log = DeltaLog(storage, database.connect)
@@ -91,7 +99,35 @@ def open_archive(
 
     used_vault = opened_vault(vault)
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)
-    return ArchiveReader(archives, reader, trails, scanner, host or os.uname().nodename, used_vault)
+    return ArchiveReader(archives, reader, trails, scanner, host, used_vault)
+
+
+def require_host(host: Any) -> str:
+    """Return the name of this host in archives, which is that of the system if *host* is None.
+
+    Raises:
+        AuditTypeError: It is not a text.
+    """
+    if host is not None and not isinstance(host, str):
+        raise AuditTypeError(f"host={host!r}: expected the name of a host, got {type(host).__name__}")
+
+    return host or os.uname().nodename
+
+
+def _sources(live: Any) -> list[Source]:
+    """Return the trails that the parameter *live* names: one, or several.
+
+    Raises:
+        AuditTypeError: It names none.
+    """
+    if isinstance(live, (str, bytes, os.PathLike)) or hasattr(live, "read"):
+        return [cast(Source, live)]
+
+    try:
+        return list(live)
+    except TypeError:
+        expected = "a path, a file that is open for reading bytes, or several of these"
+        raise AuditTypeError(f"live={live!r}: expected {expected}, got {type(live).__name__}") from None
 
 
 def require_engine(engine: Any) -> None:

@@ -215,9 +215,11 @@ class _States:
         self._notes: dict[str, str] = {}
         self._is_foreign = False
 
-        if path is not None and os.path.exists(path):
-            with open(path, encoding="utf-8", errors="replace") as file:
-                self._read(file.read(MAX_NOTE_BYTES))
+        if path is None:
+            return
+
+        with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+            self._read(file.read(MAX_NOTE_BYTES))
 
     def _read(self, text: str) -> None:
         try:

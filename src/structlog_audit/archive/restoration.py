@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from structlog_audit._validation import require_path
 from structlog_audit.archive.actions import Coverage, DataFile, SealCopy
 from structlog_audit.archive.database import Database, file_digest
 from structlog_audit.archive.delta_log import LOG_FOLDER, DeltaLog, Snapshot
@@ -115,14 +116,15 @@ def restore(
         AuditWriteError: *to* is a file, or a file exists already with other bytes.
         OSError: The system could not write a file.
     """
-    require_folder(os.fspath(to))
+    folder_of_all = require_path("to", to, "the path of a folder")
+    require_folder(folder_of_all)
     files = []
     pruned = []
     written = 0
 
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
-        targets = _targets(snapshot, os.fspath(to))
+        targets = _targets(snapshot, folder_of_all)
 
         for key, target in targets.items():
             ranges = snapshot.segments[key]

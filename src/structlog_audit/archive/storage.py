@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from structlog_audit._validation import require_path
 from structlog_audit._version import check_versions
-from structlog_audit.exceptions import AuditError, AuditReadError, AuditValueError, AuditWriteError
+from structlog_audit.exceptions import AuditError, AuditReadError, AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.trail.writing.filesystem import sync_folder
 
 UNFINISHED_SUFFIX = ".unfinished"
@@ -92,7 +93,7 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """As `Storage.read`."""
-        with open(self.location(path), "rb") as file:
+        with self.open(path) as file:
             return file.read()
 
     def read_existing(self, paths: Sequence[str]) -> list[bytes | None]:
@@ -107,7 +108,11 @@ class LocalStorage:
 
     def open(self, path: str) -> BinaryIO:
         """As `Storage.open`."""
-        return open(self.location(path), "rb")
+        location = self.location(path)
+        try:
+            return open(location, "rb")
+        except PermissionError as error:
+            raise access_denied(location) from error
 
     def create(self, path: str, data: bytes) -> None:
         """As `Storage.create`. The name appears by a link to the complete file, which replaces nothing."""
@@ -146,6 +151,8 @@ class LocalStorage:
 
         def refuse(error: OSError) -> None:
             # Files in a folder that may not be read are not those that do not exist.
+            if isinstance(error, PermissionError):
+                raise access_denied(error.filename) from error
             if not isinstance(error, FileNotFoundError):
                 raise error
 
@@ -296,18 +303,25 @@ class ObjectStorage:
             raise kind(f"{self.location(path)}: {type(error).__name__}: {error}") from error
 
 
-def open_storage(root: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Storage:
+def open_storage(
+    root: str | os.PathLike[str], options: dict[str, Any] | None = None, *, name: str = "archive"
+) -> Storage:
     """Return the files of the archive *root*, a folder or a URL.
 
     Args:
         root: The folder or URL. Nothing is created yet.
         options: Parameters of the file system of fsspec, for a URL.
+        name: The name of the parameter with *root*, for the message of an error.
 
     Raises:
         AuditReadError: fsspec or the package of the store is missing.
+        AuditTypeError: *root* is not a path, or *options* are not a dictionary.
         AuditValueError: *options* are given for a folder.
     """
-    text = os.fsdecode(root)
+    text = require_path(name, root, "the folder or the URL of an archive")
+    if options is not None and not isinstance(options, dict):
+        raise AuditTypeError(f"storage_options={options!r}: expected a dictionary, got {type(options).__name__}")
+
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if is_url(text):
@@ -315,6 +329,15 @@ def open_storage(root: str | os.PathLike[str], options: dict[str, Any] | None = 
     if options:
         raise AuditValueError(f"storage_options={options!r}: expected a URL such as s3://bucket/audit, got {text!r}")
     return LocalStorage(text)
+
+
+def access_denied(location: str) -> AuditReadError:
+    """Return the error about a file or folder of an archive that this user may not read."""
+    path = os.path.normpath(location)
+
+    return AuditReadError(
+        f"{path}: permission denied: give this user the right to read all folders and files of the archive"
+    )
 
 
 def require_folder(path: str) -> None:

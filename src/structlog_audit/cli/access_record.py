@@ -25,6 +25,7 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.segment_names import base_of
+from structlog_audit.trail.writing.filesystem import is_file
 
 _MOST_SAMPLED = 1_000
 """Maximum events, the newest ones of a trail, among which pseudonyms are looked for."""
@@ -64,7 +65,7 @@ def require_active_files(parameter: str, trails: Iterable[str]) -> None:
     """Raise `UsageError`, with the name of the *parameter*, unless each of *trails* is the active file of a trail."""
     for trail in trails:
         name = os.path.basename(trail)
-        if not os.path.isfile(trail) or base_of(name) != name:
+        if not is_file(trail) or base_of(name) != name:
             raise UsageError(f"{parameter}: expected the active file of each trail, got {trail!r}")
 
 

@@ -62,7 +62,10 @@ Tz = Annotated[
     str | None,
     typer.Option("--tz", metavar="ZONE", help="Read and show times in this zone, such as Europe/Berlin."),
 ]
-Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Read and show times in UTC; report, person, diff and explore do so without it."),
+]
 All = Annotated[bool, typer.Option("--all", "-a", help="Include the events of the library (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read, or is missing.")]

@@ -4,9 +4,10 @@
 
 * Words decide, never parts of words, in any case and style: ``user.delete``, ``DeleteUser``, ``USER_DELETED``. ``readme`` and
   ``undelete`` are other words than ``read`` and ``delete``.
-* Of a name with separators (``. : / # @``), the last part with a verb decides: ``export.delete`` deletes. `_RANKS` states which
-  verb of a part counts. If two verbs have the best rank and different classes, the name is unclassified.
-* Of an HTTP request, the method decides; of a POST, the path.
+* Of a name with separators (``. : ; / # @ |``, backslash), the last part with a verb decides: ``export.delete`` deletes. Verbs
+  of the class ``other`` count only in a name without any of another class: ``user.delete.notify`` deletes.
+* `_RANKS` states which verb of a part counts. If two have the best rank and different classes, the name is unclassified.
+* Of an HTTP request, the method decides; of a POST, the path. Neither host nor query string count.
 * A name without a known verb is unclassified: its class is None. Nothing is guessed.
 * An entry of an application wins over the table: a verb if it is one word, otherwise the end of a name.
 """
@@ -190,17 +191,18 @@ _RANKS: Final[Mapping[str, tuple[int, int, int]]] = {
 adjective elsewhere. ``access_key_delete``: otherwise a verb wins over the words that are things as well (`_NOUN_LIKE`).
 """
 
-_SESSION_ENDS: Final[Mapping[tuple[str, ...], OperationClass]] = dict.fromkeys(
-    (("session", "start"), ("session", "end")), OperationClass.LOGIN
-)
+_SESSION_ENDS: Final = (["session", "start"], ["session", "end"])
 """Ends of names of logins and logouts that contain no verb."""
 
 _SEPARATOR: Final = re.compile(r"[./:;#@|\\]+")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _REQUEST: Final = re.compile(
-    r"(?<![a-z])(get|head|options|post|put|patch|delete)\s+((?:https?://[^/\s]*)?/\S*)", re.IGNORECASE | re.ASCII
+    r"(?<![a-z])(get|head|options|post|put|patch|delete)\s+(?=https?://|/)(?:https?://[^/?#\s]*)?([^?#\s]*)",
+    re.IGNORECASE | re.ASCII,
 )
+"""A method and a path: clients are free to write anything into the query string after them."""
+
 _METHODS: Final = {
     **dict.fromkeys(("get", "head", "options"), OperationClass.READ),
     **dict.fromkeys(("put", "patch"), OperationClass.UPDATE),
@@ -209,7 +211,7 @@ _METHODS: Final = {
 """The methods with a fixed meaning (RFC 9110 §9.3, RFC 5789); what a POST does is up to the resource."""
 
 _LONGEST: Final = 1_000
-"""The limit of characters of a name that are read."""
+"""The limit of characters of a name, or of the path of a request, whose words are read: the last ones."""
 
 _CACHED_NAMES: Final = 4_096
 
@@ -233,7 +235,7 @@ def _forms(verb: str) -> list[str]:
 
 
 def _with_forms(verb: str, operation_class: OperationClass) -> dict[str, _Verb]:
-    """Return all forms of *verb*."""
+    """Return the base form and the past forms of *verb*."""
     base_form = _BOTH if verb in _NOUN_LIKE else _BASE
     forms = {form: _Verb(operation_class, _PAST) for form in _forms(verb)}
     return {**forms, verb: _Verb(operation_class, base_form)}
@@ -258,9 +260,10 @@ class OperationClasses:
     """An immutable classification: the table, and the entries of an application.
 
     Args:
-        entries: Classes by name. A name of one word is a verb, in all its forms: ``{"settle": "update"}`` also classifies
-            ``invoice.settled``. A name of several words is the end of names, the longest entry first:
-            ``{"invoice.close": "delete"}`` also classifies ``shop.InvoiceClose``.
+        entries: Classes by name. A name of one word is a verb in its base form, and stands for its past forms as well:
+            ``{"settle": "update"}`` also classifies ``invoice.settled``. A name of several words is the end of names, the
+            longest entry first: ``{"invoice.close": "delete"}`` also classifies ``shop.InvoiceClose``. It is the end of the
+            path of a request.
 
     Raises:
         AuditTypeError, AuditValueError: An entry is not a name with the name of a class; the message names it.
@@ -269,7 +272,7 @@ class OperationClasses:
     def __init__(self, entries: Mapping[str, str] | None = None) -> None:
         self._entries = _checked(entries or {})
         self._verbs = dict(_TABLE)
-        self._ends = dict(_SESSION_ENDS)
+        self._ends: dict[tuple[str, ...], OperationClass] = {}
 
         for name, operation_class in self._entries.items():
             words = tuple(_words_of(name))
@@ -277,7 +280,7 @@ class OperationClasses:
                 self._verbs |= _entered_forms(words[0], operation_class)
             self._ends |= dict.fromkeys(_ends(words), operation_class)
 
-        self._longest_end = max(map(len, self._ends))
+        self._longest_end = max(map(len, self._ends), default=0)
         self._cached = functools.lru_cache(_CACHED_NAMES)(self._find)
 
     def extended(self, entries: Mapping[str, str] | OperationClasses | None) -> OperationClasses:
@@ -292,19 +295,18 @@ class OperationClasses:
         return self._cached(str.__str__(name))
 
     def _find(self, name: str) -> OperationClass | None:
-        name = name[-_LONGEST:]
-        parts = [_words_of(part) for part in _SEPARATOR.split(name)]
+        # The method is looked for in the whole name: a client may send a path of any length.
+        request = _REQUEST.search(name)
+        read = name if request is None else name[: request.end()]
+        parts = _parts_of(read)
 
         found = self._entry_for([word for part in parts for word in part])
         if found is not None:
             return found
 
-        request = _REQUEST.search(name)
         if request is not None:
             return self._class_of_request(request[1].lower(), request[2])
-
-        verbs = [self._verbs_in(part) for part in parts]
-        return self._class_of_parts(parts, verbs)
+        return self._class_of_parts(parts)
 
     def _entry_for(self, words: Sequence[str]) -> OperationClass | None:
         """Return the class of the longest entry of several words that ends *words*."""
@@ -315,8 +317,7 @@ class OperationClasses:
         return None
 
     def _class_of_request(self, method: str, path: str) -> OperationClass | None:
-        parts = [_words_of(part) for part in _SEPARATOR.split(path)]
-        of_path = self._class_of_parts(parts, [self._verbs_in(part) for part in parts])
+        of_path = self._class_of_parts(_parts_of(path))
         if method == "post":
             return of_path
 
@@ -342,9 +343,13 @@ class OperationClasses:
             found.append((min(ranks, default=rank), verb))
         return found
 
-    def _class_of_parts(
-        self, parts: Sequence[Sequence[str]], verbs: Sequence[list[tuple[int, _Verb]]]
-    ) -> OperationClass | None:
+    def _class_of_parts(self, parts: Sequence[Sequence[str]]) -> OperationClass | None:
+        words = [word for part in parts for word in part]
+        if words[-2:] in _SESSION_ENDS:
+            return OperationClass.LOGIN
+
+        verbs = [self._verbs_in(part) for part in parts]
+
         # That something was started or sent matters only if nothing else is known.
         for is_other in (False, True):
             for number in range(len(parts) - 1, -1, -1):
@@ -398,6 +403,11 @@ def _is_ending(word: str, verbs: Mapping[str, _Verb]) -> bool:
     return word not in verbs and (word in FAILURE_WORDS or word in SUCCESS_WORDS or word in PARTIAL_WORDS)
 
 
+def _parts_of(text: str) -> list[list[str]]:
+    """Return the words of each part of a name or path."""
+    return [_words_of(part) for part in _SEPARATOR.split(text[-_LONGEST:])]
+
+
 def _words_of(part: str) -> list[str]:
     """Return the words of a part of a name in lower case, with the verbs of two words joined."""
     words: list[str] = []
@@ -426,11 +436,15 @@ def _ends(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _entered_forms(verb: str, operation_class: OperationClass) -> dict[str, _Verb]:
-    """Return the forms of a *verb* that an application entered; a form of the table stays only this form."""
+    """Return the forms of a *verb* that an application entered; a past form or a mere noun of the table stays alone."""
+    forms = _with_forms(verb, operation_class)
     known = _TABLE.get(verb)
-    if known is not None and known.form in (_PAST, _NOUN):
-        return {verb: known._replace(operation_class=operation_class)}
-    return _with_forms(verb, operation_class)
+    if known is None:
+        return forms
+
+    entered = {verb: known._replace(operation_class=operation_class)}
+    is_verb = any(verb in verbs for verbs in _VERBS.values())
+    return {**forms, **entered} if is_verb else entered
 
 
 def _checked(entries: object) -> dict[str, OperationClass]:

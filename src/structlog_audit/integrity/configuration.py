@@ -11,6 +11,7 @@ from structlog_audit._references import resolve_references
 from structlog_audit.exceptions import AuditError, AuditSealError, AuditTypeError, AuditValueError
 from structlog_audit.integrity.notes import ED25519, Signer, is_key_name, key_of_config, parse_key
 from structlog_audit.integrity.signing import KeyCommand, KeyFile, import_cryptography
+from structlog_audit.trail.writing.filesystem import is_file
 
 _KEYS = ("origin", "key", "verifier_key", "previous_key", "previous_verifier_key", "witnesses", "timestamps")
 _OF_THE_SEALER = ("witnesses", "timestamps", "previous_key", "verifier_key", "previous_verifier_key")
@@ -122,7 +123,7 @@ def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, 
     if isinstance(key, str):
         if verifier_key is not None:
             raise AuditValueError(f"integrity: {verifier_name!r} is for a command: a key file has its public half")
-        if not os.path.isfile(key):
+        if not _is_file(name, key):
             message = f"expected the path of a private key; 'structlog-audit keygen {key} --origin …' makes one"
             raise AuditValueError(f"integrity: {name}={key!r}: {message}")
 
@@ -137,6 +138,14 @@ def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, 
     parsed = key_of_config(f"integrity: {verifier_name}", verifier_key, ED25519)
     if parsed.name != origin:
         raise AuditValueError(f"integrity: {verifier_name} is for {parsed.name!r}: expected {origin!r}")
+
+
+def _is_file(name: str, key: str) -> bool:
+    """Return whether *key* is a file; raise `AuditValueError` if the system refuses to tell."""
+    try:
+        return is_file(key)
+    except OSError as error:
+        raise AuditValueError(f"integrity: {name}={key!r}: expected a readable file, got {error.strerror}") from error
 
 
 def _text(name: str, value: Any) -> str | None:

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.plurals import counted
 from structlog_audit.query.seal_verdict import SealVerdict
 
 MOST_LISTED = 10
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     NO_EVENTS = "no events"
     BEFORE_FIRST = "before the first event"
     PRUNED = "pruned"
+    ARCHIVE_PRUNED = "pruned from the archive"
     AFTER_LAST = "after the last event"
     NOT_CLOSED = "not closed"
     NOT_OVER = "not over"
@@ -87,6 +89,7 @@ _REASONS = {
     Reason.NO_EVENTS: "The source has no events, so nothing shows whether any are missing.",
     Reason.BEFORE_FIRST: "Nothing shows what came before the first event, {until}.",
     Reason.PRUNED: "Retention deleted the segments before {until}.",
+    Reason.ARCHIVE_PRUNED: "The days before {until} were pruned from the archive.",
     Reason.AFTER_LAST: "Nothing shows whether events followed the last one, {since}.",
     Reason.NOT_CLOSED: "{count} without a closed event ({names}): running, killed, or the newest lines were removed. Nothing "
     "shows what followed, from {since}.",
@@ -151,7 +154,7 @@ class Missing:
 
     def sentence(self, zone: dt.tzinfo | None = dt.UTC) -> str:
         """Return a sentence with everything that is known, with times of *zone*; None is local time."""
-        count = "An unknown number of events" if self.count is None else _counted(self.count, "event")
+        count = "An unknown number of events" if self.count is None else counted(self.count, "event")
         if self.is_least and self.count is not None:
             count = f"At least {count}"
 
@@ -216,7 +219,7 @@ class Doubt:
         if len(self.names) > MOST_LISTED:
             names += ", …"
 
-        count = _counted(self.count, _NOUNS.get(self.reason, "line"))
+        count = counted(self.count, _NOUNS.get(self.reason, "line"))
         since, until = _text(self.since, zone), _text(self.until, zone)
 
         return _REASONS[self.reason].format(count=count, names=names, since=since, until=until)
@@ -270,7 +273,7 @@ class Source:
         parts = []
 
         for segments in self.segments[:MOST_LISTED]:
-            number = _counted(segments.number, "segment")
+            number = counted(segments.number, "segment")
             names = f", {segments.first} to {segments.last}" if segments.number > 1 else ""
             parts.append(f"{segments.trail} ({number}{names})")
 
@@ -395,7 +398,7 @@ class Completeness:
         more = self.missing[MOST_LISTED:]
         if more:
             count = sum(item.count or 0 for item in more)
-            found.insert(MOST_LISTED, f"{_counted(count, 'event')} missing in {_counted(len(more), 'further place')}.")
+            found.insert(MOST_LISTED, f"{counted(count, 'event')} missing in {counted(len(more), 'further place')}.")
 
         return found
 
@@ -407,7 +410,7 @@ class Completeness:
             is_least = None in counts or any(item.is_least for item in self.missing)
             prefix = "at least " if is_least else ""
             return (
-                f"Incomplete: {prefix}{_counted(known, 'event')} missing" if known else "Incomplete: events are missing"
+                f"Incomplete: {prefix}{counted(known, 'event')} missing" if known else "Incomplete: events are missing"
             )
 
         if self.verdict == Verdict.COMPLETE:
@@ -474,10 +477,6 @@ def _overlaps(
     ends_before = until <= start if since is None else until < start
 
     return not (begins_after or ends_before)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _rfc3339(time: dt.datetime | None) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.plurals import counted
 
 NOT_VERIFIED = "NOT VERIFIED"
 """The verdict on a seal that was not, or could not be, verified."""
@@ -84,12 +85,12 @@ class SealVerdict:
         anchored = "none: a trail that was rolled back together with its seal would not show"
         if self.anchored is not None:
             files = f" ({', '.join(self.anchors)})" if self.anchors else ""
-            anchored = f"{self.anchored:,} of {self.size:,} lines{files}"
+            anchored = f"{self.anchored:,} of {counted(self.size, 'line')}{files}"
 
         return [
             ("Keys given", ", ".join(self.keys)),
             ("Signed by", ", ".join(self.signed_by)),
-            ("Checkpoint", f"{self.size:,} lines{until}; root {self.root}"),
+            ("Checkpoint", f"{counted(self.size, 'line')}{until}; root {self.root}"),
             ("Lines not sealed", f"{self.unsealed:,}"),
             ("Deleted by retention", f"{self.pruned:,}"),
             ("Checkpoints outside of the host", anchored),

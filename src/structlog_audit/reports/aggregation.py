@@ -38,9 +38,6 @@ LONGEST = 500
 MOST_ENTRIES = 10
 """Maximum entry ids of an event in a list."""
 
-ANONYMOUS = "anonymous"
-"""User of the events without a user in the monthly figures, as on the memory SDK's page."""
-
 PERCENTILES = (50, 95, 99)
 
 CLASS_NAMES = (*(found.value for found in OperationClass), UNCLASSIFIED)

@@ -79,8 +79,8 @@ class Report(ReportForms):
         ``integrity``       the verdict on the seal of each trail, with its ``findings`` and the ``evidence`` it rests on: keys,
                             checkpoint, anchors; empty if nothing was verified
         ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``, the
-                            latter with ``total`` and ``by_class`` of every user; and the events ``without_user``: they are
-                            in the activity of ``anonymous``, who is not among the ``users``
+                            latter with ``total`` and ``by_class`` of every user; and the number of events
+                            ``without_user``, which are in no one's activity
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
         ``comparison``      with the period before, as `structlog_audit.reports.ComparisonReport`, if the source is known to
                             have that period whole; else the ``reasons`` why not

@@ -3,7 +3,8 @@
 **Guarantees**
 
 * Totals, rates and percentiles equal those of `structlog_audit.query.statistics`. The monthly figures have the names of the
-  memory SDK's page, except that the activity of users is counted by the classes of operations.
+  memory SDK's page, except that the activity of users is counted by the classes of operations, and events
+  without a user are counted apart.
 * Months without events are included, unless the report would have more than `MOST_MONTHS`: a single event with a wrong time
   can stretch the range to centuries.
 """
@@ -23,7 +24,6 @@ from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
-    ANONYMOUS,
     NEWEST,
     ClassCounts,
     MonthAggregate,
@@ -157,17 +157,14 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
 def _month(month: str, found: MonthAggregate) -> dict[str, Any]:
     """Return the row of a month. The counts of its users are taken: those and the report together take twice the memory."""
     without_user = found.users.pop(None, ClassCounts())
-    number_of_users = len(found.users)
-    for counts in (without_user, found.users.pop("", ClassCounts())):
-        found.users[ANONYMOUS].add(counts)
 
-    totals = {user_id: counts.total for user_id, counts in found.users.items() if user_id is not None and counts}
+    totals = {user_id: counts.total for user_id, counts in found.users.items() if user_id is not None}
     most_active = sorted(totals, key=lambda user_id: (-totals[user_id], user_id))
 
     return {
         "period": month,
         "total_events": found.operations.total(),
-        "users": number_of_users,
+        "users": len(totals),
         "operations": counts_by_text(found.operations),
         "user_activity": {user_id: found.users.pop(user_id).to_dict() for user_id in most_active},
         "without_user": without_user.total,

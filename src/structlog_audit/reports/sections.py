@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import ANONYMOUS, CLASS_NAMES, PERCENTILES
+from structlog_audit.reports.aggregation import CLASS_NAMES, PERCENTILES
 from structlog_audit.reports.change_tables import GROUPS, READING, change_table, without_changes
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import Block, BulletList, Column, Figure, Table
@@ -451,7 +451,7 @@ def _users(members: dict[str, Any]) -> list[Block]:
     if users["most_failures"]:
         rows = [_activity_row(row) for row in users["most_failures"]]
         blocks.append(Table("Users with the most failures", columns, rows))
-    if len(members["months"]) > 1:
+    if users["total"] and len(members["months"]) > 1:
         blocks.append(_monthly_activity_table(members["months"]))
     return blocks or [_NO_EVENTS]
 
@@ -466,8 +466,6 @@ def _monthly_activity_table(months: Sequence[dict[str, Any]]) -> Table:
     columns = (_MONTH, _USER, *_activity_columns(rows))
     rows = [_activity_row(row) for row in rows]
     note = f"The {_MOST_USERS_OF_MONTH} most active users of each month."
-    if any(month["without_user"] for month in months):
-        note += f" Events without a user are counted under the name {ANONYMOUS}."
     return Table("User activity by month", columns, rows, note)
 
 

@@ -12,6 +12,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import DocumentOption
 from structlog_audit.cli.terminal import progress, put_document, put_error, put_line
 from structlog_audit.exceptions import AuditValueError
+from structlog_audit.query.plurals import counted
 
 EXAMPLES = (
     "archive show archive",
@@ -52,15 +53,15 @@ def show(path: Archive, *, output: DocumentOption = "text") -> Exit:
         return Exit.DONE
 
     days = NOTHING if found.first_day is None else f"{found.first_day} to {found.last_day} (UTC)"
-    put_line(f"{found.segments} segments, {found.events:,} events, {days}")
+    put_line(f"{counted(found.segments, 'segment')}, {counted(found.events, 'event')}, {days}")
     put_line(
-        f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
-        f"{found.version + 1} commits"
+        f"{size_text(found.bytes_archived)} of lines in {counted(found.files, 'file')} of {size_text(found.bytes_stored)}, "
+        f"{counted(found.version + 1, 'commit')}"
     )
 
     for trail, events in found.trails.items():
-        sealed = f", seal of {found.sealed[trail]:,} lines" if trail in found.sealed else ""
-        put_line(f"  {trail}  {events:,} events{sealed}")
+        sealed = f", seal of {counted(found.sealed[trail], 'line')}" if trail in found.sealed else ""
+        put_line(f"  {trail}  {counted(events, 'event')}{sealed}")
 
     for column, member in found.promoted.items():
         put_line(f"  column {column}  {member}")
@@ -85,7 +86,7 @@ def verify(path: Archive, *, output: DocumentOption = "text") -> Exit:
         return Exit.FINDINGS if done.findings else Exit.DONE
 
     pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""
-    put_line(f"{done.segments} segments, {done.events:,} events: verified{pruned}")
+    put_line(f"{counted(done.segments, 'segment')}, {counted(done.events, 'event')}: verified{pruned}")
 
     for finding in done.findings:
         put_error(f"{finding.code}: {finding.path}: {finding.reason}")
@@ -107,16 +108,16 @@ def restore(
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = restore_segments(path, to, progress=advance)
 
-    put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
+    put_line(f"{counted(len(done.files), 'segment')} in {to}, {size_text(done.bytes_written)}, verified")
 
     for folder in done.seals:
-        put_line(f"seal of {sealed_lines(folder):,} lines in {folder}: verify it with --max-age none")
+        put_line(f"seal of {counted(sealed_lines(folder), 'line')} in {folder}: verify it with --max-age none")
 
     for name in done.unsealed:
         put_error(f"no seal of {name}: no checkpoint covers restored lines only; verify the archive instead")
 
     if done.pruned:
-        put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
+        put_error(f"{counted(len(done.pruned), 'segment')} cannot be restored: days were pruned")
 
     return Exit.FINDINGS if done.pruned else Exit.DONE
 
@@ -127,7 +128,7 @@ def merge(path: Archive) -> Exit:
     from structlog_audit.archive import merge as merge_files
 
     done = merge_files(path)
-    put_line(f"{done.before} files merged to {done.after}" if done.before else "nothing to merge")
+    put_line(f"{counted(done.before, 'file')} merged to {done.after}" if done.before else "nothing to merge")
 
     return Exit.DONE
 
@@ -143,7 +144,7 @@ def prune(path: Archive, *, older_than: Age) -> Exit:
     except AuditValueError as error:
         raise UsageError(str(error)) from None
 
-    put_line(f"{events:,} events pruned")
+    put_line(f"{counted(events, 'event')} pruned")
 
     return Exit.DONE
 
@@ -159,6 +160,6 @@ def gc(path: Archive, *, older_than: Age = "1d") -> Exit:
     except AuditValueError as error:
         raise UsageError(str(error)) from None
 
-    put_line(f"{done.files} files deleted, {size_text(done.bytes_freed)}")
+    put_line(f"{counted(done.files, 'file')} deleted, {size_text(done.bytes_freed)}")
 
     return Exit.DONE

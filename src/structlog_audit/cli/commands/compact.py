@@ -11,9 +11,15 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import DocumentOption, Strict
 from structlog_audit.cli.terminal import progress, put_document, put_line
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.archive.compaction import Compacted
+
+_NOTHING_CLOSED = (
+    "nothing to archive yet: the two newest segments stay in the trail, the active file included, since writers may still "
+    "append to them"
+)
 
 EXAMPLES = ("compact logs/audit.jsonl --to archive --promote tenant",)
 
@@ -70,11 +76,14 @@ def compact(
 def _put(done: Compacted) -> None:
     if done.bytes_read:
         sizes = f"{size_text(done.bytes_read)} → {size_text(done.bytes_written)}"
-        put_line(f"{done.segments} segments, {done.events:,} events: {sizes}, verified")
-    else:
+        put_line(f"{counted(done.segments, 'segment')}, {counted(done.events, 'event')}: {sizes}, verified")
+    elif done.closed:
         put_line("nothing new")
+    else:
+        put_line(_NOTHING_CLOSED)
+
     if done.deleted:
-        put_line(f"{len(done.deleted)} archived segments deleted")
+        put_line(f"{counted(len(done.deleted), 'archived segment')} deleted")
 
 
 def size_text(size: float) -> str:

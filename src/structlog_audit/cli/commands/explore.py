@@ -17,6 +17,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Anchors, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.export import export as export_to
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.cli.explore.overview import Overview
@@ -44,7 +45,8 @@ def explore(
     from structlog_audit.formats.sqlite import has_full_text
 
     classes = options.classes()
-    zone = options.for_document().zone or dt.UTC
+    options = options.for_document()
+    zone = options.zone or dt.UTC
     seals: list[SealVerdict] = []
     with _removed_at_exit() as folder:
         path = os.path.join(folder, "audit.db")
@@ -58,7 +60,7 @@ def explore(
                 inform=lambda: reading.export_information(seals, zone),
                 now=reading.now,
             )
-            put_line(f"{count} events")
+            put_line(counted(count, "event"))
             return Exit.DONE
 
         code = read_trails(options, write, quietly=True)

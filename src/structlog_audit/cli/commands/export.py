@@ -15,6 +15,7 @@ from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import checked_destination, checked_writer
 from structlog_audit.export import export as export_to
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -94,7 +95,7 @@ def export(
         except AuditValueError as error:
             # An event does not fit into the selected columns.
             raise UsageError(f"--{error}") from None
-        put_line(f"{count} events in {to}")
+        put_line(f"{counted(count, 'event')} in {to}")
         if not count:
             reading.explain_absence()
         return Exit.DONE
@@ -116,7 +117,7 @@ def _export_tiles(words: Sequence[str], folder: str) -> Exit:
     except AuditValueError as error:
         raise UsageError(f"--tiles {error}") from None
 
-    put_line(f"{exported.files} files added in {folder}: {exported.lines} lines")
+    put_line(f"{counted(exported.files, 'file')} added in {folder}: {counted(exported.lines, 'line')}")
     if exported.left_out:
         reason = (
             f"a line of their 256 is not here, or has more than {MAX_ENTRY_BYTES} bytes; verify tells which are gone"

@@ -18,6 +18,7 @@ from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
 from structlog_audit.cli.options import Origin, PreviousKey, TrailPath
 from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
+from structlog_audit.query.plurals import counted
 
 if TYPE_CHECKING:
     from structlog_audit.integrity.anchors import Anchors
@@ -44,9 +45,10 @@ def seal(
     """Seal a trail from its first line on, as a user whose files the application cannot read."""
     from structlog_audit.integrity.background import BackgroundSealer
     from structlog_audit.integrity.seal_folder import SealFolder
+    from structlog_audit.trail.writing.filesystem import is_file
 
     path = os.path.abspath(trail)
-    if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
+    if not (is_file(path) or (watch and os.path.isdir(os.path.dirname(path)))):
         raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
     stop = None
     if watch:
@@ -71,7 +73,7 @@ def seal(
         if is_new:
             SealFolder(path).discard_unfinished()
         raise UnreadableError(f"{trail} was not sealed: {sealer.failure or 'it is sealed by another process'}")
-    put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signers[0].key}")
+    put_line(f"sealed {counted(sealer.size, 'line')} of {trail}; verify with the key {signers[0].key}")
     return Exit.DONE
 
 

@@ -79,8 +79,3 @@ def from_health_check(where: str, finding: Finding) -> Diagnosis:
         severity = Severity.WARNING
 
     return Diagnosis(severity, where, finding)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return *number* with *noun* in the singular or plural: ``1 gap``, ``2 gaps``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

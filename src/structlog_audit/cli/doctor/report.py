@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from structlog_audit.cli.choices import Severity
-from structlog_audit.cli.doctor.diagnosis import Diagnosis, counted
+from structlog_audit.cli.doctor.diagnosis import Diagnosis
 from structlog_audit.cli.terminal import clean, has_colours, width
+from structlog_audit.query.plurals import counted
 
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.conditions import EVERY_KIND
-from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, counted, error, located, note, warning
+from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, error, located, note, warning
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
 from structlog_audit.query.completeness import Cause
+from structlog_audit.query.plurals import counted
 from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding
 from structlog_audit.trail.reading.reader import TrailReader
 

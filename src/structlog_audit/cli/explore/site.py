@@ -7,19 +7,23 @@ event is escaped, and none becomes a link to another place.
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from datasette.app import Datasette
-from datasette.database import QueryInterrupted
+from datasette.database import Database, QueryInterrupted
+from datasette.filters import Filters
 from datasette.plugins import pm
 from datasette.utils import InvalidSql, derive_named_parameters, validate_sql_select
 from datasette.utils.asgi import Request, Response
+from datasette.version import __version__ as datasette_version
 from datasette.views.base import DatasetteError
+from datasette.views.table import TableView
 from markupsafe import Markup, escape
 from pluggy import HookimplMarker
 
@@ -84,6 +88,12 @@ _FACETS = ("operation_class", "operation", "user_id", "status")
 _LINKED = frozenset(("user_id", "session_id", "operation", "operation_class", "status", "kind"))
 """The columns whose cells lead to the events with the same value."""
 
+_LOOKUPS = frozenset(key for key, *_ in Filters([]).lookups())
+"""The comparisons that a filter may have after two underscores."""
+
+_NAMING = frozenset(("_sort", "_sort_desc", "_facet", "_facet_date", "_facet_array"))
+"""The parameters of a table whose values are columns."""
+
 _LONGEST_CELL = 160
 """The number of characters of a cell; the page of an event has all."""
 
@@ -111,6 +121,7 @@ class Site:
             "questions": self.questions,
             "database_name": DATABASE,
             "library_version": __version__,
+            "datasette_version": datasette_version,
             "decode": json.loads,
             "encode": json.dumps,
             "query_string": urlencode,
@@ -139,8 +150,28 @@ class Site:
 
     @hookimpl
     def register_routes(self) -> list[tuple[str, Any]]:
-        """Return the addresses of the CSV of a query. Datasette's own ends at ``max_returned_rows`` without a sign."""
-        return [(rf"/{DATABASE}(?:/(?P<question>{'|'.join(self.questions)}))?\.csv$", self._whole_csv)]
+        """Return the addresses of the questions, and of the CSV of a query, which Datasette's own ends without a sign."""
+        names = "|".join(self.questions)
+        return [
+            (rf"/{DATABASE}(?:/(?P<question>{names}))?\.csv$", self._whole_csv),
+            (rf"/(?P<database>{DATABASE})/(?P<table>{names})(?:\.(?P<format>\w+))?$", self._answer),
+        ]
+
+    @hookimpl
+    async def filters_from_request(self, request: Request, database: str, table: str, datasette: Datasette) -> None:
+        """Refuse a filter or an order that the table does not have: SQLite takes its name for a text, Datasette skips it."""
+        columns = await datasette.get_database(database).table_columns(table)
+
+        for name in request.args:
+            column, has_lookup, lookup = name.rpartition("__")
+            if name in _NAMING:
+                for value in request.args.getlist(name):
+                    _require_name(value, [*columns, "rowid", ""])
+            elif has_lookup:
+                _require_name(lookup, _LOOKUPS)
+                _require_name(column, [*columns, "rowid"])
+            elif not name.startswith("_"):
+                _require_name(name, [*columns, "rowid"])
 
     @hookimpl
     def handle_exception(self, datasette: Datasette, request: Request, exception: Exception) -> Any:
@@ -176,9 +207,30 @@ class Site:
             "databases": {DATABASE: {"tables": {"events": events}, "queries": self.questions}},
         }
 
+    async def _answer(self, datasette: Datasette, request: Request) -> Response:
+        """Answer a question as Datasette does, unless its parameters are wrong."""
+        await self._check(request.url_vars["table"], datasette, request)
+        return await TableView(datasette).dispatch_request(request)
+
+    async def _check(self, question: str, datasette: Datasette, request: Request) -> None:
+        """Refuse a parameter that *question* does not have, and a day that is none."""
+        sql = self.questions[question]["sql"]
+        names = await derive_named_parameters(datasette.get_database(DATABASE), sql)
+        for name in request.args:
+            if not name.startswith("_"):
+                _require_name(name, names)
+
+        day = request.args.get("day")
+        if day and not _is_day(day):
+            message = f"day: expected a day such as 2025-01-15, got {day!r}"
+            raise DatasetteError(message, title="Invalid day", status=400)
+
     async def _whole_csv(self, datasette: Datasette, request: Request) -> Response:
         """Answer with all rows of a question, or of the SQL in the address."""
         question = request.url_vars["question"]
+        if question:
+            await self._check(question, datasette, request)
+
         sql = self.questions[question]["sql"] if question else request.args.get("sql") or ""
         database = datasette.get_database(DATABASE)
         try:
@@ -196,6 +248,32 @@ class Site:
         return Response.text(text.getvalue())
 
 
+def _require_name(name: str, known: Collection[str]) -> None:
+    """Raise the error of a page unless *name* is *known*."""
+    if name in known:
+        return
+
+    expected = ", ".join(sorted(filter(None, known))) or "no parameter"
+    raise DatasetteError(f"expected one of {expected}, got {name!r}", title="Unknown name", status=400)
+
+
+def _is_day(text: str) -> bool:
+    """Return whether *text* is a day as SQLite writes it; Python reads other forms, too."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+class _QuietDatabase(Database):  # type: ignore[misc]
+    """A database whose errors are on the page only: Datasette prints those of SQL to the terminal as well."""
+
+    async def execute(self, *args: Any, **options: Any) -> Any:
+        """Execute SQL without printing its error."""
+        options["log_sql_errors"] = False
+        return await super().execute(*args, **options)
+
+
 def make_site(path: str, overview: Overview, token: str) -> Datasette:
     """Return the site of the database at *path*, whose addresses begin with *token*."""
     for plugin, _ in pm.list_plugin_distinfo():
@@ -204,7 +282,7 @@ def make_site(path: str, overview: Overview, token: str) -> Datasette:
     site = Site(overview)
     pm.register(site)
 
-    return Datasette(immutables=[path], metadata=site.metadata(), settings={
+    made = Datasette(immutables=[path], metadata=site.metadata(), settings={
         "base_url": f"/{token}/",
         "default_cache_ttl": 0,
         "allow_download": False,
@@ -214,3 +292,7 @@ def make_site(path: str, overview: Overview, token: str) -> Datasette:
         "max_returned_rows": 5_000,
         "max_csv_mb": 0,
     })  # fmt: skip
+
+    made.remove_database(DATABASE)
+    made.add_database(_QuietDatabase(made, path, is_mutable=False), name=DATABASE)
+    return made

@@ -665,7 +665,7 @@ class Policy(NamedTuple):
         Raises:
             SealError: It is none of these.
         """
-        if not os.path.exists(text):
+        if not is_there(text):
             return cls((_key_or_no_file(text),))
         try:
             with open(text, "rb") as file:
@@ -2279,13 +2279,29 @@ _NOTE_AFTER_ORIGIN = (
 _OVERLAP_BYTES = 1 << 16
 
 
+def is_there(path: str) -> bool:
+    """Return whether *path* exists.
+
+    Raises:
+        SealError: This user may not know.
+    """
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError):
+        return False
+
+    return True
+
+
 def notes_in(path: str, origin: str) -> Iterator[str]:
     """Yield the notes of *origin* in any file: text, JSON, or syslog with its ``#012``; plain, gzip or zstd.
 
     Raises:
         SealError: The file cannot be read.
     """
-    if not os.path.exists(path):
+    if not is_there(path):
         raise SealError("UNREADABLE", f"{path!r} does not exist: expected a file with checkpoints")
     yield from _notes_of(SegmentFile(path, (0, 0)), origin)
 
@@ -3170,7 +3186,7 @@ class _Verification:
             return
 
         sources: list[tuple[str, Iterable[str]]] = [(path, notes_in(path, self._checkpoint.origin)) for path in anchors]
-        if state is not None and os.path.exists(state):
+        if state is not None and is_there(state):
             sources.append((state, self._notes_of_state(state)))
         anchored = 0
         if has_quorum:

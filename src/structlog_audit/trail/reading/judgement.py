@@ -315,7 +315,7 @@ class _Judgement:
             yield self._doubt(Reason.NO_ACTIVE_SEGMENT, since=evidence.last)
 
         if evidence.pruned_before is not None:
-            yield self._doubt(Reason.PRUNED, until=evidence.pruned_before)
+            yield self._doubt(Reason.ARCHIVE_PRUNED, until=evidence.pruned_before)
 
         if self._horizon.pruned:
             yield self._doubt(Reason.PRUNED, until=self._horizon.since)

@@ -51,6 +51,20 @@ class _IdentifiedLine(msgspec.Struct, gc=False):
 _decode_id = msgspec.json.Decoder(_IdentifiedLine).decode
 
 
+def is_file(path: str) -> bool:
+    """Return whether *path* is a regular file, or a link to one.
+
+    Unlike `os.path.isfile`, a path that this user may not check is not taken for a missing one.
+
+    Raises:
+        OSError: The system refuses to tell.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+
+
 def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
     """Return *path* as text if a trail can be written there: a regular file, or nothing yet.
 
