@@ -98,7 +98,24 @@ def test_compact_reports_problems(trail, tmp_path):
     (tmp_path / "logs" / rolled_name("audit.jsonl", 150)).write_bytes(line_of(5) + b"junk\n")
     done = run("compact", trail, "--to", "archive", "--strict")
     assert done.code == Exit.FINDINGS
-    assert "1 foreign" in done.error_line
+    assert done.error_line.endswith(f"1 foreign; run structlog-audit doctor {trail} for details")
+
+
+def test_problems_beside_an_archive_name_the_trail_to_examine(trail, tmp_path):
+    """The hint names what ``doctor`` reads: trails, not archives."""
+    assert run("compact", trail, "--to", "archive").code == Exit.DONE
+    with (tmp_path / trail).open("ab") as file:
+        file.write(b"junk\n")
+    done = run("query", "archive", trail)
+    assert done.error_line.endswith(f"1 foreign; run structlog-audit doctor {trail} for details")
+
+
+def test_group_without_a_command_writes_its_help(tmp_path, monkeypatch):
+    """``archive`` alone writes its help to stdout, with the exit code of the program alone."""
+    monkeypatch.chdir(tmp_path)
+    done = run("archive")
+    assert (done.code, done.err) == (Exit.USAGE, "")
+    assert done.out == run("archive", "--help").out
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ class TestCounts:
     def test_invalid_file_of_operations_is_an_error(self, trail, tmp_path, content, reason):
         """An unknown class, a file of another form and one that is no TOML are refused before anything is read."""
         (tmp_path / "operations.toml").write_text(content)
-        for command in ("stats", "report"):
+        for command in ("stats", "report", "query", "tail", "users"):
             done = run(command, trail, "--operations", tmp_path / "operations.toml")
             assert (done.code, done.out) == (3, "")
             assert reason in done.error_line
@@ -728,7 +728,12 @@ class TestErrors:
             file.write(b"this is no event\n")
         done = run("query", trail, "-o", "jsonl")
         assert (done.code, ids(done)) == (0, IDS)
-        assert done.error_line == "not everything could be read: 1 foreign; run structlog-audit doctor for details"
+        assert (
+            done.error_line
+            == f"not everything could be read: 1 foreign; run structlog-audit doctor {trail} for details"
+        )
+        done = run("query", "-", "-o", "jsonl", input=trail.read_bytes())
+        assert done.error_line == "not everything could be read: 1 foreign"
         for words in (["query"], ["tail"], ["stats"], ["users"], ["report"], ["export", "--to", tmp_path / "x.csv"]):
             done = run(words[0], trail, *words[1:], "--strict")
             assert done.code == 4, words

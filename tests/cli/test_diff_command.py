@@ -88,6 +88,11 @@ def test_other_trail_or_archive_is_compared_for_the_same_range(trail):
         (["TRAIL", "--since", "2025-01-15", "--until", "2025-01-14"], Exit.USAGE, "must not be later than"),
         (["TRAIL", "--since", "1d", "--against", "./TRAIL"], Exit.USAGE, "expected another trail"),
         (["TRAIL", "--since", "2d", "--against-since", "1d"], Exit.USAGE, "--against-since, --against-until: "),
+        (
+            ["TRAIL", "--since", "0001-01-02"],
+            Exit.USAGE,
+            "before it: give a later --since, or another trail as --against",
+        ),
         (["TRAIL", "--since", "1d", "--against", "folder"], Exit.UNREADABLE, "folder"),
         (["TRAIL", "--since", "1d", "-o", "csv"], Exit.USAGE, "csv"),
         (["TRAIL", "--since", "1d", "-o", "json", "--html", "x.html"], Exit.USAGE, "--output json cannot be combined"),

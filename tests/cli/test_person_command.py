@@ -198,3 +198,20 @@ def test_unknown_person_gets_a_document_with_a_hint(trail):
 def test_strict_exits_with_findings_for_an_incomplete_trail(trail):
     """A document that lacks events must not pass for the whole."""
     assert run("person", "ann", trail, "--strict").code == Exit.FINDINGS
+
+
+@pytest.mark.parametrize("words", [[], ["ann"], ["user_id=ann"]])
+def test_trail_before_the_person_is_an_error_with_the_order(trail, words):
+    """An existing file in place of the person, without a trail behind it, is answered with the order of the words."""
+    done = run("person", trail, *words)
+    assert (done.code, done.out) == (Exit.USAGE, "")
+    assert done.error_line.endswith(f"as in person USER TRAIL, got the file {trail!r} first")
+
+
+def test_person_of_the_name_of_a_file_is_a_person(trail, tmp_path):
+    """A file of that name in the working folder changes nothing where a trail follows, or the settings name one."""
+    (tmp_path / "ann").touch()
+    assert report("ann", trail)["person"]["identity"] == "ann"
+    assert report("ann", "logs/audit.json*")["person"]["identity"] == "ann"
+    (tmp_path / "structlog-audit.toml").write_text(f'trail = "{trail}"\n')
+    assert report("ann")["person"]["identity"] == "ann"

@@ -157,3 +157,31 @@ def test_output_of_the_settings_does_not_conflict_with_files_of_a_report(folder)
     done = run("report", "--markdown", "r.md")
     assert (done.code, done.out) == (0, "")
     assert (folder / "r.md").read_text().startswith("# Audit report")
+
+
+@pytest.mark.parametrize(
+    ("content", "command", "reason"),
+    [
+        ('tz = "Berlin"', ("query", "logs/audit.jsonl"), "tz='Berlin': expected the name of a time zone"),
+        ('key = "x.vkey"', ("verify", "logs/audit.jsonl"), "key: expected a verifier key"),
+        ('trail = "no.jsonl"', ("query",), "path='no.jsonl': expected"),
+        ('trail = "no.jsonl"', ("compact", "--to", "x"), "path='no.jsonl': expected"),
+        ('vault = "no.vault"', ("query", "logs/audit.jsonl"), "vault '"),
+        ('operations = "no.toml"', ("query", "logs/audit.jsonl"), "'no.toml': No such file"),
+    ],
+)
+def test_error_about_a_value_of_the_settings_names_the_file(folder, content, command, reason):
+    """The line begins with the file of the settings, and names no option that was not given."""
+    (folder / "structlog-audit.toml").write_text(content)
+    done = run(*command)
+    assert done.out == ""
+    assert done.error_line.startswith(f"'{folder}/structlog-audit.toml': {reason}")
+
+
+def test_error_about_a_value_of_the_command_line_names_its_option(folder):
+    """Where the command line replaces the setting, the file is not named, even for the same value."""
+    (folder / "structlog-audit.toml").write_text('trail = "no.jsonl"\ntz = "Berlin"\nkey = "x.vkey"\n')
+    assert run("query", "logs/audit.jsonl", "--tz", "Berlin").error_line.startswith("--tz='Berlin': ")
+    assert run("verify", "--key", "y.vkey").error_line.startswith("--key: ")
+    assert run("query", "no.jsonl", "--utc").error_line.startswith("path='no.jsonl': ")
+    assert run("query", "other.jsonl", "--utc").error_line.startswith("path='other.jsonl': ")

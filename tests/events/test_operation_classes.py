@@ -345,7 +345,8 @@ def test_extension_wins_and_leaves_the_first_unchanged():
         ({5: "update"}, AuditTypeError, "got 5"),
         ({"...": "update"}, AuditTypeError, r"got '\.\.\.'"),
         ({"settle": "udpate"}, AuditValueError, "'settle': expected one of create, read, .* got 'udpate'"),
-        ({"settle": ["update"]}, AuditValueError, r"got \['update'\]"),
+        ({"settle": ["update"]}, AuditValueError, r"got \['update'\]$"),
+        ({"cart": {"abandoned": "other"}}, AuditValueError, r"'cart': .* got {.*}; quote a name with dots$"),
     ],
 )
 def test_invalid_entry_raises_an_error_that_names_it(entries, error, words):

@@ -350,6 +350,13 @@ def test_unknown_handler_name_is_an_error_with_the_known_names(handler):
         AuditLogger(handler="nowhere")
 
 
+def test_handler_name_where_no_handler_has_one_is_an_error_that_says_so(handler):
+    """A name is an AuditValueError that states that the attached handlers have none."""
+    assert handler.name is None
+    with pytest.raises(AuditValueError, match="name of an attached AuditHandler: none has a name; set it in"):
+        AuditLogger(handler="nowhere")
+
+
 def test_two_audit_loggers_are_independent():
     """Two audit loggers share no events."""
     one, other = AuditLogger(), AuditLogger()

@@ -181,7 +181,12 @@ def test_hostile_texts_stay_texts():
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({}, AuditValueError, "the beginning to now: expected a period with as much time before it, or against"),
+        (
+            {},
+            AuditValueError,
+            "the beginning to now: expected a period with as much time before it: "
+            "give a later start_time, or another source as against",
+        ),
         ({"start_time": NOON, "end_time": NOON}, AuditValueError, "expected a period with as much time before it"),
         ({"start_time": LATER}, AuditValueError, "expected a period with as much time before it"),
         (

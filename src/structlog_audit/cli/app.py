@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from structlog_audit.cli.exit_codes import ClosedPipe, Exit, UsageError
 from structlog_audit.cli.terminal import PROGRAM, clean, put_error
@@ -113,6 +113,31 @@ class Commands(TyperGroup):
         return list(self.commands)
 
 
+class _Command(TyperCommand):
+    """A command whose errors about a value of the settings name their file."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and name the file of the settings in its error."""
+        try:
+            return super().invoke(ctx)
+        except AuditError as error:
+            settings: Settings = ctx.find_root().obj
+            error.args = (settings.attribute(str(error), _names_of_settings(ctx, settings)),)
+            raise
+
+
+def _names_of_settings(ctx: Any, settings: Settings) -> Iterator[str]:
+    """Yield the names of the settings whose values the command was given."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "DEFAULT_MAP":
+            yield name
+
+    # Trails among words are no default of a parameter.
+    if "words" in ctx.params and not set(settings.trails).intersection(ctx.params["words"] or ()):
+        yield "trail"
+
+
 app = typer.Typer(
     cls=Commands,
     rich_markup_mode=None,
@@ -177,7 +202,7 @@ def _register(name: str) -> None:
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=name, epilog=examples)
     else:
-        app.command(name.replace("_", "-"), epilog=examples)(command)
+        app.command(name.replace("_", "-"), cls=_Command, epilog=examples)(command)
 
 
 for _name in COMMANDS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import shlex
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -234,11 +235,10 @@ def read_trails(
 
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
-    has_classes = any(word.field == "operation_class" for word in words)
     selection = build_selection(
         widened,
         every_kind=options.every_kind,
-        classes=options.classes() if has_classes else None,
+        classes=options.classes(),
         start_time=start,
         end_time=end,
     )
@@ -263,7 +263,7 @@ def read_trails(
     sys.stdout.flush()
 
     if trail.problems:
-        report_problems(trail.problems)
+        report_problems(trail.problems, paths)
     if _has_unproved(verified, now):
         return Exit.FINDINGS
     if not options.strict:
@@ -384,8 +384,14 @@ def _names(options: TrailOptions) -> Iterator[Condition]:
             yield Condition("user_id", "=", name)
 
 
-def report_problems(problems: Mapping[str, int]) -> None:
-    """Write one line to stderr with the number of problems of each code."""
+def report_problems(problems: Mapping[str, int], paths: Iterable[str]) -> None:
+    """Write one line to stderr with the number of problems of each code, and the command that examines *paths*."""
     found = sorted(problems.items())
     counts = ", ".join(f"{count} {code}" for code, count in found)
-    put_error(f"not everything could be read: {counts}; run structlog-audit doctor for details")
+
+    # doctor reads neither stdin nor archives.
+    examined = [path for path in dict.fromkeys(paths) if path != "-" and not is_archive(path)]
+    command = shlex.join(["structlog-audit", "doctor", *examined])
+    hint = f"; run {command} for details" if examined else ""
+
+    put_error(f"not everything could be read: {counts}{hint}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -57,6 +57,26 @@ class Settings:
             ):
                 found[parameter.name] = value
         return found
+
+    def attribute(self, message: str, names: Iterable[str]) -> str:
+        """Return *message* with the file before it if it is about the value of one of the settings *names*."""
+        values = {"trail": self.trails, **self.values}
+
+        for name in names:
+            if message.startswith((f"--{name}=", f"--{name}:")):
+                return f"{self.path!r}: {message.removeprefix('--')}"
+
+            if any(quoted in message for quoted in _quoted(values[name])):
+                return f"{self.path!r}: {message}"
+
+        return message
+
+
+def _quoted(value: str | Iterable[str]) -> Iterator[str]:
+    """Yield the forms that each text of a setting has in error messages."""
+    for text in (value,) if isinstance(value, str) else value:
+        yield repr(text)
+        yield repr(os.path.abspath(text))
 
 
 _EXCEPTIONS = frozenset(("key", name) for name in _SIGNING)

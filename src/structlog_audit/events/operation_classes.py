@@ -458,7 +458,9 @@ def _checked(entries: object) -> dict[str, OperationClass]:
             raise AuditTypeError(f"operations: expected the name of an operation, with letters, got {name!r}")
         if value not in list(OperationClass):
             expected = ", ".join(OperationClass)
-            raise AuditValueError(f"operations: {name!r}: expected one of {expected}, got {value!r}")
+            # An unquoted name with dots is a table in TOML.
+            hint = "; quote a name with dots" if isinstance(value, Mapping) else ""
+            raise AuditValueError(f"operations: {name!r}: expected one of {expected}, got {value!r}{hint}")
         checked[name] = OperationClass(value)
     return checked
 

@@ -261,7 +261,13 @@ def _accepted_value(name: str, value: Any) -> str | None:
     text = identifier_text(value)
     if text is None:
         raise AuditTypeError(f"{name}={value!r}: expected a string or a list of them, got {type(value).__name__}")
-    return _NAMES[name](text) if name in _NAMES else _class_named(text)
+
+    canonical = _NAMES.get(name, _class_named)
+    found = canonical(text)
+    if found is None:
+        raise AuditValueError(f"{name}={value!r}: expected one of {', '.join(_KNOWN[name])}")
+
+    return found
 
 
 def class_names(value: Any) -> frozenset[str]:
@@ -273,33 +279,24 @@ def class_names(value: Any) -> frozenset[str]:
     return frozenset(name or UNCLASSIFIED for name in _accepted_values("operation_class", value))
 
 
-def _known_word(name: str, known: Iterable[str], find: Callable[[str], str | None]) -> Callable[[str], str]:
-    """Return a function that gives the canonical form of a word, or an `AuditValueError` that lists the *known* ones."""
-
-    def canonical(text: str) -> str:
-        found = find(text)
-        if found is None:
-            raise AuditValueError(f"{name}={text!r}: expected one of {', '.join(known)}")
-        return found
-
-    return canonical
-
-
 def _one_of(known: Iterable[str]) -> Callable[[str], str | None]:
     return lambda text: text if text in known else None
 
 
-_NAMES: dict[str, Callable[[str], str]] = {
+_NAMES: dict[str, Callable[[str], str | None]] = {
     "event_id": str,
     "user_id": str,
     "session_id": str,
     "operation": lambda text: str(operation_of(text)),
-    "status": _known_word("status", tuple(EventStatus), status_of),
-    "kind": _known_word("kind", tuple(Kind), _one_of(frozenset(Kind))),
+    "status": status_of,
+    "kind": _one_of(frozenset(Kind)),
 }
-"""The filters by a single word or id, each with the function that gives the form a trail line has."""
+"""The filters by a single word or id, each with the function that gives the form of a trail line; None for an unknown word."""
 
-_class_named = _known_word("operation_class", CLASSES, _one_of(CLASSES))
+_class_named = _one_of(CLASSES)
+
+_KNOWN: dict[str, Iterable[str]] = {"status": EventStatus, "kind": Kind, "operation_class": CLASSES}
+"""The known words of the filters that accept no other."""
 
 _OPTIONAL = ("user_id", "session_id", "kind", "operation_class")
 """The filters for which None means the events without one."""

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Never, cast
 
 import msgspec
 
@@ -39,7 +39,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
-from structlog_audit.recording.inherited_attributes import FixedAttribute, refuse_overrides
+from structlog_audit.recording.inherited_attributes import FixedAttribute, refuse_overrides, refuse_parameters
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
@@ -115,8 +115,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         delay: bool = False,
         errors: str | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        **unknown: Never,
     ) -> None:
         """Open the trail. The class documents the parameters."""
+        refuse_parameters(AuditFileHandler, unknown, {})
         self._syncs: bool = require_choice("durability", durability, ("os", "fsync")) == "fsync"
         self._backup_count = require_integer("backupCount", backupCount, least=0)
         require_integer("maxBytes", maxBytes, least=0)

@@ -41,7 +41,9 @@ def get_audit_handler(name: str | None = None) -> AuditHandler:
     if not attached:
         raise AuditValueError(f"name={name!r}: no AuditHandler is attached to a logger; configure logging first")
 
-    names = ", ".join(repr(handler.name) for handler in attached)
+    names = ", ".join(repr(handler.name) for handler in attached if handler.name is not None)
+    known = names or "none has a name; set it in the configuration"
+
     if found:
-        raise AuditValueError(f"name={name!r}: several AuditHandlers are attached; expected the name of one: {names}")
-    raise AuditValueError(f"name={name!r}: expected the name of an attached AuditHandler: {names}")
+        raise AuditValueError(f"name={name!r}: several AuditHandlers are attached; expected the name of one: {known}")
+    raise AuditValueError(f"name={name!r}: expected the name of an attached AuditHandler: {known}")

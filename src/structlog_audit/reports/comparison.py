@@ -232,7 +232,8 @@ def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
         before = period_before(period, now)
         if before is None:
             raise AuditValueError(
-                f"start_time, end_time: {period}: expected a period with as much time before it, or against: another source"
+                f"start_time, end_time: {period}: expected a period with as much time before it: "
+                "give a later start_time, or another source as against"
             )
         return before
 

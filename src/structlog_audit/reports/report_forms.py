@@ -55,7 +55,7 @@ class ReportForms:
             if error.name not in _EXTRA:
                 raise
             fix = "pip install 'structlog-audit[reports]'"
-            raise AuditError(f"to_html needs {error.name}, which is not installed: {fix}") from error
+            raise AuditError(f"a report in HTML needs {error.name}, which is not installed: {fix}") from error
 
         members = localized(self._members, self._zone)
         return render_html(self._document(members), members)

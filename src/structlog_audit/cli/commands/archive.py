@@ -21,10 +21,21 @@ EXAMPLES = (
 
 archive = typer.Typer(
     help="Show, verify, restore and maintain an archive.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@archive.callback()
+def show_help(context: typer.Context) -> Exit:
+    """Write the help if there is no command, as the root command does."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        return Exit.USAGE
+
+    return Exit.DONE
+
 
 Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder, or a URL such as s3://….")]
 Age = Annotated[str, typer.Option("--older-than", metavar="AGE", help="Age, such as 730d or 12h.")]

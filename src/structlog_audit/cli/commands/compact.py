@@ -69,7 +69,7 @@ def compact(
 
     if not done.problems:
         return Exit.DONE
-    report_problems(done.problems)
+    report_problems(done.problems, [trail])
     return Exit.FINDINGS if strict else Exit.DONE
 
 

@@ -31,7 +31,8 @@ EXAMPLES = ("diff logs/audit.jsonl --since 7d",)
 _OPTIONS = (
     ("against_start_time, against_end_time", "--against-since, --against-until"),
     ("start_time, end_time", "--since, --until"),
-    ("or against:", "or --against:"),
+    ("a later start_time", "a later --since"),
+    ("another source as against", "another trail as --against"),
 )
 """The parameters in error messages of the comparison, and the options that give them."""
 
@@ -80,7 +81,7 @@ def diff(
         other = _open_other(options)
         made = _compare(reading, other, (start, end), options.zone)
         if other is not None and other.problems:
-            report_problems(other.problems)
+            report_problems(other.problems, options.others)
         targets.write(made)
         acceptable = made.completeness.is_acceptable and made.completeness_before.is_acceptable
         return Exit.FINDINGS if options.strict and not acceptable else Exit.DONE

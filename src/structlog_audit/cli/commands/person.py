@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,12 +103,22 @@ def person(
 def _take_person(options: TrailOptions) -> tuple[str, TrailOptions]:
     """Return the identity, and the options without it."""
     given, *trails = options.words
+    if _is_trail_first(given, trails, options.default_trails):
+        raise UsageError(f"expected a trail after the person, as in person USER TRAIL, got the file {given!r} first")
+
     identity = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if not identity:
         raise UsageError("USER: expected an identity, got an empty text")
     if given == "-" and "-" in trails:
         raise UsageError("-: expected the identity or a trail on stdin, got both")
     return identity, dataclasses.replace(options, words=trails)
+
+
+def _is_trail_first(given: str, trails: Sequence[str], default_trails: Sequence[str]) -> bool:
+    """Return whether the first word, *given*, is a file, and no trail follows or is a default."""
+    named = trails or default_trails
+
+    return os.path.isfile(given) and not any(word == "-" or "://" in word or glob.glob(word) for word in named)
 
 
 def _redactor(given: str) -> Redactor:
