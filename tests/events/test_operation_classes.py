@@ -1,6 +1,7 @@
 """The class of an operation follows from the words of its name, and nothing is guessed."""
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -224,6 +225,58 @@ def test_verb_at_the_decisive_place_counts(name, expected):
     assert class_of(name) == expected
 
 
+ATTRIBUTES = """
+    redacted anonymized pseudonymised paid hidden reserved banned withdrawn converted adjusted extended annotated subscribed
+    installed prescribed voided
+"""
+THINGS = "pay charge refund deposit reserve ban upgrade downgrade hire install void increment decrement"
+DECIDING = {
+    "export": "export",
+    "list": "read",
+    "get": "read",
+    "delete": "delete",
+    "create": "create",
+    "import": "create",
+}
+
+
+@pytest.mark.parametrize("word", ATTRIBUTES.split())
+def test_attribute_counts_only_without_another_verb(word):
+    """A past form that says which things a verb acts on decides no part with that verb, wherever it stands."""
+    for verb, expected in DECIDING.items():
+        names = (f"{verb}_{word}", f"user_{verb}_{word}", f"{word}_{verb}", f"{verb}_{word}_users")
+        assert [class_of(name) for name in names] == 4 * [expected]
+    assert class_of(f"user_{word}") == ("create" if word in ("installed", "prescribed") else "update")
+
+
+@pytest.mark.parametrize("word", THINGS.split())
+def test_verb_that_is_mostly_a_thing_counts_only_without_another_verb(word):
+    """A verb that is mostly a thing decides no part with a verb, or the noun of one, that acts on that thing."""
+    for verb, expected in {**DECIDING, "removal": "delete"}.items():
+        names = (f"{word}_{verb}", f"{verb}_{word}", f"{word}_{verb}_job")
+        assert [class_of(name) for name in names] == 3 * [expected]
+    alone = "create" if word in ("hire", "install") else "update"
+    assert class_of(f"{word}_order") == class_of(f"order_{word}") == alone
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("refund_deleted", "delete"),
+        ("charge_exported", "export"),
+        ("deleted_charge", "delete"),
+        ("install_upgraded", "update"),
+        ("hide_export", "update"),
+        ("export_deleted", "delete"),
+        ("list_deleted_declined", "delete"),
+        ("export_deleted_accepted", "delete"),
+    ],
+)
+def test_decisive_verb_beside_a_thing_or_a_phase_counts(name, expected):
+    """Beside a thing, an attribute or the phase of an operation, the verb at the decisive place counts."""
+    assert class_of(name) == expected
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "42", "invoice.closed", "prevent_delete", "user_not_deleted", "delete_protection_enabled", "import_export"],
@@ -269,6 +322,40 @@ def test_query_string_of_a_request_states_nothing(method, path, added, expected)
     assert classes.class_of(f"{method} {path}{added}") == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("POST /api/users/(?P<pk>[0-9]+)/delete", "delete"),
+        (r"GET /a/(?P<x>\d+)/export", "export"),
+        ("POST /users/{id?}/delete", "delete"),
+        ("POST /users/{id:int?}/delete?x=/view", "delete"),
+        ("POST /a(b){c}/delete", "delete"),
+    ],
+)
+def test_question_mark_of_a_route_belongs_to_the_path(name, expected):
+    """The question mark of a named group or of an optional parameter does not end the template of a route."""
+    assert class_of(name) == expected
+
+
+@pytest.mark.parametrize("added", ["?}", "?(?P<x>", "?{x?}", "#{x?}", "?x={y?}", "(?:x)", "{?}", "{a/b?}", "/?"])
+def test_query_string_like_a_route_states_nothing(added):
+    """A query string that looks like a part of a template changes no class."""
+    assert class_of(f"POST /users/delete{added}/view") == "delete"
+    assert class_of(f"POST /users{added}/delete") is None
+
+
+@pytest.mark.parametrize("piece", ["(", "{", "({", "{a", "(?P<", "{a?}", "{(?P<"])
+def test_path_of_many_brackets_takes_no_memory_for_each(piece):
+    """A hostile path of brackets is read without state for each of them."""
+    name = f"POST /{piece * 20_000}"
+    tracemalloc.start()
+    try:
+        class_of(f"{name}/delete")
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(name)
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("letters", [5, 1000, 5000])
 def test_method_of_a_request_with_a_path_of_any_length_decides(letters):
     """The method is found before a path of any length, and the end of that path decides for a POST."""
@@ -280,6 +367,24 @@ def test_host_of_a_request_states_nothing():
     """The host is no part of the path."""
     assert class_of("POST https://login.example.org/users") is None
     assert class_of("GET https://export.example.org/users") == "read"
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "expected"),
+    [
+        ({"invoice.close": "delete"}, "POST https://invoice.close?x=1", None),
+        ({"invoice.close": "delete"}, "PUT https://invoice/close", "update"),
+        ({"invoice.close": "delete"}, "POST https://h/invoice/close?x=1", "delete"),
+        ({"audit.read": "read"}, "DELETE https://audit.read/", "delete"),
+        ({"post /jobs": "other"}, "POST https://h/jobs", "other"),
+        ({"post /jobs": "other"}, "http: POST /jobs", "other"),
+        ({"post /jobs": "other"}, "PUT /jobs", "update"),
+        ({"post /jobs": "other"}, "POST https://h/v1/jobs", None),
+    ],
+)
+def test_entry_counts_for_method_and_path_of_a_request(entry, name, expected):
+    """An entry is the end of the method and the path of a request; its scheme and host decide nothing."""
+    assert OperationClasses(entry).class_of(name) == expected
 
 
 def test_verb_of_class_other_counts_only_alone():

@@ -115,10 +115,26 @@ _NOUNS: Final[Mapping[str, OperationClass]] = {
 _NOUN_LIKE: Final = _words(
     """
     import upload list view query search set change patch export download print dump share grant watch archive tag store
-    transfer reset lock drop show truncate pay charge refund deposit reserve ban upgrade downgrade hire
+    transfer reset lock drop show truncate
     """
 )
 """Verbs that are things as well: a change set, an export job."""
+
+_MOSTLY_NOUNS: Final = _words(
+    "pay charge refund deposit reserve ban upgrade downgrade hire install void increment decrement"
+)
+"""Verbs that are things more often, which other verbs of a part act on: ``charge_list``, ``refund_export``."""
+
+_ATTRIBUTIVE: Final = _words(
+    """
+    install hire prescribe
+    reassign subscribe unsubscribe extend reschedule postpone reserve
+    pay repay prepay charge refund reimburse deposit withdraw redeem waive void fulfil fulfill restock
+    amend rectify annotate adjust append increment decrement upsert convert migrate upgrade downgrade finalize finalise
+    hide unhide mute unmute ban unban redact anonymize anonymise pseudonymize pseudonymise
+    """
+)
+"""Verbs whose past form says which things another verb of a part acts on: ``delete_paid``, ``export_redacted``."""
 
 _ONLY_PAST: Final[Mapping[str, OperationClass]] = {"accessed": OperationClass.READ}
 """Past forms of verbs with a base form that is a thing far more often: ``access``."""
@@ -162,7 +178,7 @@ _NEGATIONS: Final = _words("no not never without prevent skip block")
 _ENDINGS: Final = _words(
     """
     started begun completed complete finished done ended requested request scheduled queued pending attempt attempted
-    initiated approved rejected challenge event action operation verification api
+    initiated approved rejected accepted declined challenge event action operation verification api
     """
 )
 """Words after a verb that state its phase."""
@@ -177,18 +193,21 @@ _SETTINGS: Final = _words(
 
 _CHANGES: Final = (OperationClass.CREATE, OperationClass.UPDATE)
 
-_BASE, _PAST, _BOTH, _NOUN = "base", "past", "both", "noun"
+_BASE, _PAST, _BOTH, _NOUN, _THING, _ATTRIBUTE = "base", "past", "both", "noun", "thing", "attribute"
 
 _RANKS: Final[Mapping[str, tuple[int, int, int]]] = {
     _BASE: (0, 1, 2),
     _PAST: (5, 0, 5),
     _BOTH: (3, 3, 5),
     _NOUN: (5, 3, 5),
+    _THING: (7, 7, 8),
+    _ATTRIBUTE: (8, 6, 8),
 }
 """The rank of a word by its form, as the first word of a part, as the last, and between; 0 is the best.
 
 ``delete_export``, ``get_list``: an imperative is the first word. ``export_deleted``: a past form is the last word, and an
 adjective elsewhere. ``access_key_delete``: otherwise a verb wins over the words that are things as well (`_NOUN_LIKE`).
+``export_redacted``, ``refund_list``: `_ATTRIBUTIVE` past forms and `_MOSTLY_NOUNS` count only if nothing else of the part does.
 """
 
 _SESSION_ENDS: Final = (["session", "start"], ["session", "end"])
@@ -198,10 +217,19 @@ _SEPARATOR: Final = re.compile(r"[./:;#@|\\]+")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _REQUEST: Final = re.compile(
-    r"(?<![a-z])(get|head|options|post|put|patch|delete)\s+(?=https?://|/)(?:https?://[^/?#\s]*)?([^?#\s]*)",
-    re.IGNORECASE | re.ASCII,
+    r"""
+    (?<![a-z]) (get|head|options|post|put|patch|delete) \s+
+    (?=https?://|/) (?:https?://[^/?\#\s]*)?
+    ((?: [^?\#\s({]++ | \(\?P< | \{[^{}/?\#\s]+\?\} | [({] )*+)
+    """,
+    re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
-"""A method and a path: clients are free to write anything into the query string after them."""
+"""A method and a path: clients are free to write anything into the query string after them.
+
+``(?P<pk>`` and ``{id?}`` are parts of the template of a route. Only a client that chooses the end of the path can write them
+before its query string, and that client chooses the words at the end of the path anyway. A bare ``?}`` would not be safe.
+The repetition is possessive, because the matcher would keep 200 bytes for each bracket of a hostile path.
+"""
 
 _METHODS: Final = {
     **dict.fromkeys(("get", "head", "options"), OperationClass.READ),
@@ -236,9 +264,15 @@ def _forms(verb: str) -> list[str]:
 
 def _with_forms(verb: str, operation_class: OperationClass) -> dict[str, _Verb]:
     """Return the base form and the past forms of *verb*."""
-    base_form = _BOTH if verb in _NOUN_LIKE else _BASE
-    forms = {form: _Verb(operation_class, _PAST) for form in _forms(verb)}
-    return {**forms, verb: _Verb(operation_class, base_form)}
+    past_form = _ATTRIBUTE if verb in _ATTRIBUTIVE else _PAST
+    forms = {form: _Verb(operation_class, past_form) for form in _forms(verb)}
+    return {**forms, verb: _Verb(operation_class, _base_form(verb))}
+
+
+def _base_form(verb: str) -> str:
+    if verb in _MOSTLY_NOUNS:
+        return _THING
+    return _BOTH if verb in _NOUN_LIKE else _BASE
 
 
 def _table() -> dict[str, _Verb]:
@@ -262,8 +296,8 @@ class OperationClasses:
     Args:
         entries: Classes by name. A name of one word is a verb in its base form, and stands for its past forms as well:
             ``{"settle": "update"}`` also classifies ``invoice.settled``. A name of several words is the end of names, the
-            longest entry first: ``{"invoice.close": "delete"}`` also classifies ``shop.InvoiceClose``. It is the end of the
-            path of a request.
+            longest entry first: ``{"invoice.close": "delete"}`` also classifies ``shop.InvoiceClose``. Of a request, it is the
+            end of the method and the path, without scheme and host: ``post /jobs``.
 
     Raises:
         AuditTypeError, AuditValueError: An entry is not a name with the name of a class; the message names it.
@@ -297,7 +331,7 @@ class OperationClasses:
     def _find(self, name: str) -> OperationClass | None:
         # The method is looked for in the whole name: a client may send a path of any length.
         request = _REQUEST.search(name)
-        read = name if request is None else name[: request.end()]
+        read = name if request is None else f"{request[1]} {request[2]}"
         parts = _parts_of(read)
 
         found = self._entry_for([word for part in parts for word in part])
