@@ -346,10 +346,12 @@ def _written_values(query: Any, fields: Iterable[Any]) -> dict[Any, Any]:
         value = written[field]
         if hasattr(value, "resolve_expression"):
             values[field] = EXPRESSION
-        else:
-            # The value of a foreign key can be an object.
-            key = getattr(value, "pk", value)
-            values[field] = field.to_python(key)
+            continue
+
+        # The value of a foreign key can be an object; the column has the field of it that the key refers to.
+        if hasattr(value, "prepare_database_save"):
+            value = value.prepare_database_save(field)
+        values[field] = field.to_python(value)
     return values
 
 
@@ -585,11 +587,19 @@ def _inserted_value(instance: Any, field: Any) -> Any:
         # Django before 5.1 has no SQL for it but in an INSERT.
         return field.db_default if isinstance(value, _DATABASE_DEFAULT) else value
 
-    values = {}
+    values: dict[F, Any] = {}
     for other in _columns(instance._meta):
-        name = F(other.name)
         value = _inserted_value(instance, other)
-        values[name] = value if hasattr(value, "resolve_expression") else Value(value, other)
+        if not hasattr(value, "resolve_expression"):
+            # That of a foreign key has the type of the field that the key refers to.
+            column = other.get_col(None)
+            value = Value(value, column.output_field)
+
+        # The names by which an expression can refer to the column.
+        names = {other.name, other.attname}
+        if other.primary_key:
+            names.add("pk")
+        values |= dict.fromkeys(map(F, names), value)
     return field.expression.replace_expressions(values)
 
 
