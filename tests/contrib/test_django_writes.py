@@ -153,7 +153,7 @@ def test_upsert_on_a_key_that_the_database_generates_is_an_update(shop, events, 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="generated columns are from Django 5.0")
 def test_upsert_on_a_column_that_is_generated_from_a_relation_is_an_update(shop, events):
-    """The expression can name a relation by its column, and the primary key as such; both are values of the new row."""
+    """The column of the relation, ``pk`` and the condition in the expression stand for values of the new row."""
     first, second = (shop.Author.objects.create(name=name) for name in "ab")
     shop.Ticket.objects.create(number=1, author=second)
     events()

@@ -184,7 +184,7 @@ if django.VERSION >= (5, 0):
 
     @track
     class Ticket(models.Model):
-        """A unique column that the database computes from the primary key, a relation and another column."""
+        """A unique column that the database computes from a relation, the primary key and a condition."""
 
         number = models.IntegerField(primary_key=True)
         author = models.ForeignKey(Author, on_delete=models.CASCADE, related_name="+")
@@ -192,7 +192,8 @@ if django.VERSION >= (5, 0):
         price = models.IntegerField(default=0)
         code = models.GeneratedField(
             expression=models.Case(
-                models.When(seat__gte=0, then=models.F("pk") + models.F("author_id") * 100 + models.F("seat"))
+                models.When(seat=0, then=models.F("author_id") * 100),
+                default=models.F("author_id") * 100 + models.F("pk"),
             ),
             output_field=models.IntegerField(),
             db_persist=True,
