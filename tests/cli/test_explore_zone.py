@@ -273,7 +273,13 @@ def test_unknown_name_in_an_address_is_an_error(pages, capfd, path, name, value)
     """A column, a comparison or a parameter that does not exist is refused, and no number is shown without it."""
     answer = pages.get(f"/audit/{path}", status=400, **{name: value}).text
     assert "expected one of " in answer
+    assert "user, user" not in answer
     assert capfd.readouterr() == ("", "")
+
+
+def test_facet_with_options_is_shown(pages):
+    """Datasette also takes a JSON object as a facet."""
+    assert pages.get("/audit/events", _facet='{"column": "session_id"}').text.count("session_id")
 
 
 def test_mistake_in_sql_is_on_the_page_only(pages, capfd):

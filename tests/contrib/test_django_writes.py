@@ -151,6 +151,20 @@ def test_upsert_on_a_key_that_the_database_generates_is_an_update(shop, events, 
     assert created == "shop.page.create"
 
 
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="generated columns are from Django 5.0")
+def test_upsert_on_a_column_that_is_generated_from_a_relation_is_an_update(shop, events):
+    """The column of the relation, ``pk`` and the condition in the expression stand for values of the new row."""
+    first, second = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Ticket.objects.create(number=1, author=second)
+    events()
+
+    gap = second.pk - first.pk
+    tickets = [shop.Ticket(number=gap * 100, author=first, seat=1, price=5)]
+    shop.Ticket.objects.bulk_create(tickets, update_conflicts=True, unique_fields=["code"], update_fields=["price"])
+
+    assert updates(events) == [{"price": (0, 5)}]
+
+
 @pytest.mark.skipif(django.VERSION < (5, 2), reason="keys of several columns are from Django 5.2")
 def test_composite_key_is_recorded_by_all_writes(shop, handler):
     """Both columns name the row, before and after a change of one of them."""
@@ -215,6 +229,33 @@ def test_key_that_is_a_relation_can_be_set_to_an_object(shop, events):
     events()
     shop.Profile.objects.update(author=second)
     assert updates(events) == [{"author": (first.pk, second.pk)}]
+
+
+def test_relation_to_another_field_than_the_key_is_recorded_by_that_field(shop, handler):
+    """The column has the value of that field, so the entry ids have it where the relation is the key."""
+    first, second = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Badge.objects.create(author=first)
+    handler.clear()
+
+    shop.Badge.objects.update(author=second, sponsor=first)
+
+    (event,) = handler.iter_events()
+    assert event.entry_ids == ["shop.badge:a", "shop.badge:b"]
+    assert {name: values["after"] for name, values in event.metadata["changes"].items()} == {
+        "author": "b",
+        "sponsor": "a",
+    }
+
+
+def test_relation_to_another_field_is_recorded_by_it_if_an_expression_changes_the_key(shop, events):
+    """The row cannot be read again; the value that the statement writes is that of the field."""
+    first, second = (shop.Author.objects.create(name=name) for name in "ab")
+    shop.Badge.objects.create(author=first)
+    events()
+
+    shop.Badge.objects.update(author=Value("b"), sponsor=second)
+
+    assert updates(events) == [{"author": ("a", "[result of an expression]"), "sponsor": (None, "b")}]
 
 
 def test_relation_through_a_model_is_recorded_as_that_model(shop, events):

@@ -22,7 +22,9 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    Update,
     bindparam,
+    column,
     create_engine,
     event,
     func,
@@ -30,11 +32,14 @@ from sqlalchemy import (
     join,
     lambda_stmt,
     literal,
+    literal_column,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.mysql import pymysql
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, IntegrityError, ObjectNotExecutableError
 from sqlalchemy.ext.associationproxy import association_proxy
 from sqlalchemy.ext.declarative import AbstractConcreteBase
@@ -54,6 +59,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from transaction_texts import all_texts, run_all
 
 from structlog_audit import AuditValueError
+from structlog_audit.contrib import sqlalchemy as tracking
 from structlog_audit.contrib.sqlalchemy import track
 
 
@@ -152,6 +158,26 @@ class Page(Base):
     volume: Mapped[int] = mapped_column("vol", default=2)
     slug: Mapped[str] = mapped_column(Computed("lower(title) || vol || coalesce(note, '')"), unique=True)
     views: Mapped[int] = mapped_column(default=0)
+
+
+class Stamp(Base):
+    """Columns that every UPDATE writes, and one that is called as SQLAlchemy calls a parameter for another one."""
+
+    __tablename__ = "stamp"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    place: Mapped[str]
+    place_1: Mapped[str | None]
+    python: Mapped[int | None] = mapped_column(onupdate=lambda: 5)
+    constant: Mapped[int | None] = mapped_column(onupdate=7)
+    database: Mapped[str | None] = mapped_column(onupdate=func.upper("z"))
+
+
+class Turn(Base):
+    """A key that every UPDATE writes."""
+
+    __tablename__ = "turn"
+    id: Mapped[int] = mapped_column(primary_key=True, onupdate=lambda: 77)
+    count: Mapped[int]
 
 
 class Legacy(Base):
@@ -261,6 +287,7 @@ def engine(tmp_path, handler):
         session.add(Item(id=KEY, data={"a": 1}, colour=Colour.RED, label="abc", point=Point(2, 3)))
         session.add_all([Part(id=1, name="p"), Code(day=TODAY, colour=Colour.RED), Shelf(id=1, name="s")])
         session.add_all([Page(id=1, title="T"), Page(id=2, title="t", note="x")])
+        session.add_all([Stamp(id=1, place="a"), Turn(id=1, count=1)])
         session.execute(insert(Legacy.__table__).values(number=1, pin="1234"))
         session.commit()
     handler.clear()
@@ -325,6 +352,18 @@ def upsert_page(query=None):
 
 def deleted(**values):
     return {name: {"before": value, "after": None} for name, value in values.items()}
+
+
+def created_values(**values):
+    return {name: {"before": None, "after": value} for name, value in values.items()}
+
+
+def move_beside_another(session):
+    """Change both parts of a key; before, another row has the new value of one, and the old value of the other."""
+    session.execute(insert(Code).values(day=TODAY, colour=Colour.BLUE, value=9))
+    next_day = func.date(Code.day, "+1 day")
+    move = update(Code).where(Code.value == 0).values(day=next_day, colour=Colour.BLUE)
+    session.execute(move, execution_options={"synchronize_session": False})
 
 
 COMPUTED = "[result of an expression]"
@@ -463,6 +502,38 @@ CHANGES = {
         ),
         [updated(CODE, day=("2025-01-15", COMPUTED), colour=("r", "b"), value=(0, COMPUTED))],
     ),
+    "columns that every update writes, with a computed key": (
+        lambda session: session.connection().execute(
+            update(Stamp.__table__).where(Stamp.place == "a").values(id=Stamp.id + 1)
+        ),
+        [
+            updated(
+                "stamp:1",
+                id=(1, COMPUTED),
+                python=(None, COMPUTED),
+                constant=(None, COMPUTED),
+                database=(None, COMPUTED),
+            )
+        ],
+    ),
+    "key that every update writes": (
+        lambda session: session.connection().execute(update(Turn.__table__).values(count=5)),
+        [updated("turn:1", id=(1, COMPUTED), count=(1, 5))],
+    ),
+    "attribute of another name than its column, with a computed key": (
+        lambda session: session.execute(
+            update(Page).where(Page.id == 1).values(id=Page.id + 10, volume=4),
+            execution_options={"synchronize_session": False},
+        ),
+        [updated("page:1", id=(1, COMPUTED), volume=(2, 4), slug=("t2", COMPUTED))],
+    ),
+    "key of another row, but for the part that is computed": (
+        move_beside_another,
+        [
+            ("code.create", ["code:2025-01-15,b"], created_values(day="2025-01-15", colour="b", value=9)),
+            updated(CODE, day=("2025-01-15", COMPUTED), colour=("r", "b")),
+        ],
+    ),
     "column that a computed key depends on": (
         lambda session: session.execute(update(Legacy.__table__).values(number=2, pin="5678")),
         [updated("legacy:11", number=(1, 2), key=(11, COMPUTED), pin=("[redacted]", "[redacted]"))],
@@ -564,6 +635,33 @@ def test_statement_is_recorded_with_its_changes(changes_of, case):
     """Each kind of statement and of column has the values before and after."""
     function, expected = CHANGES[case]
     assert changes_of(function) == expected
+
+
+def test_update_of_keys_is_compiled_once_for_all_of_its_rows(changes_of, monkeypatch):
+    """What a statement states for each row whose key is gone is found once."""
+    compiled = []
+    compile_update = Update.compile
+
+    def count(element, *arguments, **options):
+        compiled.append(element)
+        return compile_update(element, *arguments, **options)
+
+    monkeypatch.setattr(Update, "compile", count)
+    move = update(Page.__table__).values(id=Page.id + 10)
+    found = changes_of(lambda session: session.connection().execute(move))
+    assert [entry_ids for _, entry_ids, _ in found] == [["page:1"], ["page:2"]]
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("dialect", "expected"),
+    [(psycopg.dialect(), "n %% 10"), (pymysql.dialect(), "n %% 10"), (sqlite.dialect(), "n % 10")],
+)
+@pytest.mark.parametrize("computed", [Computed("n % 10"), Computed(column("n") % 10)])
+def test_percent_sign_of_a_computed_column_is_doubled_once_for_the_driver(dialect, expected, computed):
+    """The text of the expression is that in the table, so that the query with it has the same one."""
+    sql = tracking._sql_of(computed, dialect)
+    assert str(literal_column(sql).compile(dialect=dialect)) == expected
 
 
 def created(changes_of, function):

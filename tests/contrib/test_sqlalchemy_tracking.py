@@ -414,6 +414,21 @@ def test_each_set_of_parameters_gets_its_rows_where_the_database_locks_them(sess
     assert session.scalars(select(Tag.name).order_by(Tag.id)).all() == ["x", "x", "y", "b"]
 
 
+@pytest.mark.parametrize(("most", "is_limited"), [(400, True), (399, False)])
+def test_sets_of_parameters_are_limited_to_their_rows_up_to_a_number_of_all_parameters(monkeypatch, most, is_limited):
+    """Each set gets as many parameters as the largest one needs: two parts of a key for each of 100 rows, and two sets."""
+    monkeypatch.setattr(tracking, "_MOST_LIMITS", most)
+    query = update(Counter.__table__).where(Counter.value == bindparam("old")).values(value=bindparam("new"))
+    parameters = [{"old": 1, "new": 2}, {"old": 3, "new": 4}]
+    before = [{(f"{number}", 1): {} for number in range(100)}, {}]
+
+    table = tracking._table_of(Counter.__table__)
+    limited, given = tracking._limit_each(table, query, parameters, before)
+
+    assert (limited is not query) == is_limited
+    assert [len(values) for values in given] == ([202, 202] if is_limited else [2, 2])
+
+
 def test_private_members_of_sqlalchemy_that_are_used_are_listed_and_exist():
     """A version of SQLAlchemy without one of these members fails here, and a further one must be listed."""
     for owner, names in tracking._PRIVATE.items():

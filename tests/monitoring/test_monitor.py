@@ -131,6 +131,9 @@ def test_low_success_rate_alerts():
     partial = [event(number, status="PARTIAL") for number in range(20)]
     assert alerts_of(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
 
+    any_failure = Rule("success", success_rate_below=1.0, within="15m", min_events=1)
+    assert alerts_of(any_failure, partial[:1]) == ["success: 0.0% of 1 event within 15m succeeded, less than 100.0%"]
+
 
 def test_slow_events_alert():
     """An average or a 95th percentile above its bound causes an alert; events without a duration do not count."""

@@ -85,7 +85,7 @@ def test_pseudonyms_have_the_known_form(text, version):
     assert PSEUDONYM.fullmatch(redactor.pseudonym(text))
     events = [stored(user_id=redactor.pseudonym(text)), stored(1, user_id=None)]
     (hint,) = absent_values(events, {"user_id": ["ann"]})
-    assert "1 events have a pseudonym as user_id" in hint
+    assert "1 event has a pseudonym as user_id" in hint
 
 
 @pytest.fixture

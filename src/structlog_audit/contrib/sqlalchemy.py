@@ -55,6 +55,7 @@ try:
     )
     from sqlalchemy.orm import FromStatement, Mapper
     from sqlalchemy.orm.exc import UnmappedClassError, UnmappedColumnError
+    from sqlalchemy.sql.dml import DMLState
     from sqlalchemy.sql.expression import StatementLambdaElement
     from sqlalchemy.sql.visitors import iterate
 except ModuleNotFoundError as error:
@@ -90,6 +91,9 @@ M = TypeVar("M", bound=type)
 _MOST_PARAMETERS = 10_000
 """PostgreSQL accepts 65,535, others fewer."""
 
+_MOST_LIMITS = 100_000
+"""The most parameters by which all sets together are limited to their rows: each set has as many as the largest one."""
+
 _SCHEMAS = "schema_translate_map"
 """The option of an execution that changes the names of schemas."""
 
@@ -99,6 +103,7 @@ _INFO = "structlog_audit"
 _PRIVATE: dict[type, frozenset[str]] = {
     Connection: frozenset({"_is_autocommit_isolation"}),
     CursorResult: frozenset({"_rewind"}),
+    DMLState: frozenset({"_dict_parameters"}),
     Insert: frozenset(
         {
             "_inline",
@@ -117,7 +122,8 @@ _PRIVATE: dict[type, frozenset[str]] = {
 """The members of SQLAlchemy 2.0 and 2.1 that this module uses without a public interface to them.
 
 What an INSERT writes and does in a conflict can be read there alone, a result that was read cannot be given back to its caller
-otherwise, and the isolation level of an engine is not in the options of its connections.
+otherwise, the isolation level of an engine is not in the options of its connections, and which columns the attributes of an
+UPDATE are is known only where it is compiled.
 """
 
 _tracked: dict[type, TrackedFields] = {}
@@ -474,7 +480,8 @@ def _limit_each(
     columns = table.columns_of_key
     most = max(len(rows) for rows in before)
     nulls = [key for rows in before for key in rows if None in parts_of(key)]
-    if most > _MOST_PARAMETERS or nulls:
+    size = most * len(columns)
+    if size > _MOST_PARAMETERS or size * len(parameters) > _MOST_LIMITS or nulls:
         return element, parameters
 
     names = []
@@ -535,10 +542,11 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
     moved: dict[Key, Key] = {}
     written: dict[Key, dict[str, Any]] = {}
     gone = before.keys() - after.keys()
+    stated = reader.stated_values(statement) if gone else {}
     while gone:
         taken: dict[Key, Key] = {}
         for key in gone:
-            values = reader.written_values(statement.element, parameters_of[key])
+            values = statement.table.written_values(stated, parameters_of[key])
             written[key] = values
             taken[key] = statement.table.moved_key(key, values)
 
@@ -668,19 +676,12 @@ class _Reader(NamedTuple):
             found |= self.rows(condition, lock=lock)
         return found
 
-    def written_values(self, element: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that an UPDATE gives to columns, by their keys; those that an expression computes are not known."""
-        compiled = element.compile(dialect=self.connection.dialect, column_keys=list(parameters))
-        values = compiled.params | parameters
-        # A parameter of the application can have another name than its column.
-        written = _by_keys(element._values or {})
-        for column, value in written.items():
-            if isinstance(value, BindParameter) and value.key in values:
-                values[column] = values[value.key]
-
-        columns = [column.key for column in self.table.table.columns]
-        changed = [column for column in columns if column in written or column in values]
-        return {column: values.get(column, EXPRESSION) for column in changed}
+    def stated_values(self, statement: _Statement) -> dict[str, Any]:
+        """Return the parameters and expressions that an UPDATE states for columns, by their keys."""
+        # The name of an attribute is that of a column only where the statement is compiled.
+        names = list(statement.parameters[0])
+        compiled: Any = statement.element.compile(dialect=self.connection.dialect, column_keys=names)
+        return _by_keys(compiled.compile_state._dict_parameters or {})
 
     def returned_rows(self, result: Any) -> Rows:
         """Return the rows of an INSERT whose caller will read what it returns, as far as that names them."""
@@ -757,7 +758,10 @@ def _sql_of(computed: Any, dialect: Any) -> str:
     """Return the SQL of the expression of a column, as it is in the definition of the table."""
     options = {"include_table": False, "literal_binds": True}
     compiled = computed.sqltext.compile(dialect=dialect, compile_kwargs=options)
-    return str(compiled)
+
+    # Some drivers need each percent sign twice, which SQLAlchemy does again for the statement that has this text.
+    sign = literal_column("%").compile(dialect=dialect)
+    return str(compiled).replace(str(sign), "%")
 
 
 def _inserted_values(
@@ -772,6 +776,16 @@ def _inserted_values(
         for row in rows:
             values = row if isinstance(row, Mapping) else dict(zip(table.columns, row, strict=False))
             yield _by_keys(values), {}
+
+
+def _stated_value(column: str, value: Any, parameters: Mapping[str, Any]) -> Any:
+    """Return the value that an UPDATE states for a column, marked if it is an expression."""
+    if not isinstance(value, BindParameter):
+        return EXPRESSION
+
+    # A parameter of the application can have another name than its column, and that of a plain value has none.
+    name = column if value.unique else value.key
+    return parameters.get(name, value.effective_value)
 
 
 def _by_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -881,16 +895,28 @@ class _Table(NamedTuple):
             if index.unique:
                 yield list(index.columns)
 
+    def written_values(self, stated: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that an UPDATE writes, by the keys of their columns; those that are computed are marked."""
+        written: dict[str, Any] = {}
+        for column in self.table.columns:
+            name = column.key
+            if name in stated:
+                written[name] = _stated_value(name, stated[name], parameters)
+            elif name in parameters:
+                written[name] = parameters[name]
+            elif column.onupdate is not None or column.server_onupdate is not None:
+                written[name] = EXPRESSION
+        return written
+
     def moved_key(self, key: Key, written: Mapping[str, Any]) -> Key:
-        """Return the key of a row after an UPDATE that has *written* these values, as far as they are known."""
-        pairs = zip(self.columns_of_key, parts_of(key), strict=True)
+        """Return the key of a row after an UPDATE that has *written* these values, or *key* if it is not known."""
+        # With one part unknown, the others can be the key of another row.
+        if any(written.get(name) is EXPRESSION for name in self.keys):
+            return key
 
         # An array that the database returns as a tuple can be written as a list.
-        values = {
-            column: tuple(value) if isinstance(value, list) else value
-            for column, value in written.items()
-            if value is not EXPRESSION
-        }
+        pairs = zip(self.columns_of_key, parts_of(key), strict=True)
+        values = {column: tuple(value) if isinstance(value, list) else value for column, value in written.items()}
         return key_of(values.get(column.key, part) for column, part in pairs)
 
     def known_values(self, written: Mapping[str, Any]) -> Row:

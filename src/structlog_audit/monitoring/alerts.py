@@ -11,6 +11,7 @@ from structlog_audit._durations import format_duration
 from structlog_audit.events.event import EventStatus, rfc3339
 from structlog_audit.monitoring.rules import Rule
 from structlog_audit.monitoring.windows import CountWindow, MeanWindow
+from structlog_audit.query.plurals import counted
 
 _MAX_SUBJECT_CHARACTERS = 200
 """Characters of a subject in an alert's message."""
@@ -69,19 +70,19 @@ MEASURES = {
         lambda event, rule: int(event.status == EventStatus.SUCCESS),
         lambda rule, within, quiet: MeanWindow(within, quiet, rule.threshold, True, rule.min_events),
         lambda window: window.mean,  # type: ignore[union-attr]
-        "{value:.1%} of {events} events within {within} succeeded, less than {threshold:.1%}",
+        "{value:.1%} of {events} within {within} succeeded, less than {threshold:.1%}",
     ),
     "avg_duration_ms_above": Measure(
         _duration_us,
         lambda rule, within, quiet: MeanWindow(within, quiet, rule.threshold * 1_000, False, rule.min_events),
         lambda window: window.mean / 1_000,  # type: ignore[union-attr]
-        "{events} events within {within} took {value:.1f} ms on average, more than {threshold:g} ms",
+        "{events} within {within} took {value:.1f} ms on average, more than {threshold:g} ms",
     ),
     "p95_duration_ms_above": Measure(
         _exceeds_threshold,
         lambda rule, within, quiet: MeanWindow(within, quiet, 0.05, False, rule.min_events),
         lambda window: window.mean,  # type: ignore[union-attr]
-        "{value:.1%} of {events} events within {within} took more than {threshold:g} ms, more than 5%",
+        "{value:.1%} of {events} within {within} took more than {threshold:g} ms, more than 5%",
     ),
 }
 """The measures by the name of their bound. The 95th percentile exceeds a time if more than 5 % of the events took longer."""
@@ -120,7 +121,7 @@ class Alert:
         rule = self.rule
         text = _TEXTS[rule.bound].format(
             value=self.value,
-            events=self.events,
+            events=counted(self.events, "event"),
             within="" if rule.within is None else format_duration(rule.within),
             threshold=rule.threshold,
             duration=format_duration(dt.timedelta(seconds=rule.threshold if rule.bound == "no_event_for" else 0)),

@@ -24,6 +24,7 @@ import msgspec
 from structlog_audit.events.codec import MARKS, StoredEvent
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClasses, registered_operations
 from structlog_audit.query.filters import ORDINARY, Conditions
+from structlog_audit.query.plurals import counted
 
 PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}|s_[A-Za-z0-9_-]{32}")
 """The form of the pseudonyms of a `Redactor`, and of the tokens of subjects in its vault."""
@@ -227,7 +228,9 @@ def _pseudonyms(name: str, value: str, counts: Mapping[str, int]) -> str:
         return ""
 
     events = sum(counts[known] for known in pseudonyms)
-    return f": {events} events have a pseudonym as {name}; {_remedy(pseudonyms[0], value)}"
+    have = "has" if events == 1 else "have"
+
+    return f": {counted(events, 'event')} {have} a pseudonym as {name}; {_remedy(pseudonyms[0], value)}"
 
 
 def _near(value: str, counts: Counter[str]) -> str:

@@ -110,6 +110,14 @@ class Profile(models.Model):
     author = models.OneToOneField(Author, on_delete=models.CASCADE, primary_key=True)
 
 
+@track
+class Badge(models.Model):
+    """Its relations refer to a field that is not the primary key."""
+
+    author = models.OneToOneField(Author, on_delete=models.CASCADE, to_field="name", primary_key=True, related_name="+")
+    sponsor = models.ForeignKey(Author, on_delete=models.CASCADE, to_field="name", null=True, related_name="+")
+
+
 def first_author():
     return Author.objects.first()
 
@@ -172,6 +180,24 @@ if django.VERSION >= (5, 0):
         views = models.IntegerField(default=0)
         slug = models.GeneratedField(
             expression=Lower("title"), output_field=models.CharField(max_length=40), db_persist=True, unique=True
+        )
+
+    @track
+    class Ticket(models.Model):
+        """A unique column that the database computes from a relation, the primary key and a condition."""
+
+        number = models.IntegerField(primary_key=True)
+        author = models.ForeignKey(Author, on_delete=models.CASCADE, related_name="+")
+        seat = models.IntegerField(default=0)
+        price = models.IntegerField(default=0)
+        code = models.GeneratedField(
+            expression=models.Case(
+                models.When(seat=0, then=models.F("author_id") * 100),
+                default=models.F("author_id") * 100 + models.F("pk"),
+            ),
+            output_field=models.IntegerField(),
+            db_persist=True,
+            unique=True,
         )
 
 

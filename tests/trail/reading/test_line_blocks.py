@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trail_files import line_of
+from trail_files import id_of, line_of
 
 from structlog_audit.trail.reading import line_blocks
 from structlog_audit.trail.reading.line_blocks import LineBlock, promised_parts, read_backwards, read_forwards
@@ -91,11 +91,38 @@ def test_open_file_holds_back_an_event_with_missing_parts(data, waits):
         (b'{"metadata": {"_audit": {"entry_ids": "continued in 2 parts"}}}', 2),
         (b'{"metadata":{"note":"continued in 2 parts"}}', 0),
         (b'{"entry_ids":["continued in 2 parts"]}', 0),
+        (b'{"metadata":{"entry_ids":"continued in 2 parts"}}', 0),
+        (b'{"metadata":{"_audit":{"entry_ids":"continued in 1 parts"},"x":{"entry_ids":"continued in 2 parts"}}}', 1),
+        (b'{"metadata":{"x":{"_audit":{"entry_ids":"continued in 2 parts"}}}}', 0),
     ],
 )
 def test_only_the_mark_of_entry_ids_promises_parts(line, parts):
     """Parts are promised by the mark of an event's entry ids, and not by similar text elsewhere."""
     assert promised_parts(line) == parts
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        (PART, True),
+        (b'{"kind": "part", "part_of": "evt_1"}', True),
+        (b'{"part_of": "evt_1", "kind"', True),
+        (b'{"operation":"STORE","metadata":{"part_of":"evt_1"}}', False),
+        (b'{"metadata":{"part_of":null,"kind":"part"}}', False),
+        (b'{"part_of":null}', False),
+    ],
+)
+def test_only_the_own_member_makes_a_line_a_part(line, is_one):
+    """A member of the metadata with the same name does not; a line that is no JSON may be one."""
+    assert line_blocks.is_part(line) is is_one
+
+
+def test_event_with_a_part_of_in_its_metadata_is_whole():
+    """An application may call a member of its metadata *part_of*, and let users write what looks like a promise."""
+    own = line_of(6, metadata={"part_of": id_of(HEAD), "entry_ids": "continued in 2 parts"})
+    for data in (own, own + own, HEAD + PART + LAST_PART + own):
+        found, _, rest = read(data, is_open=True)
+        assert (len(found), rest) == (data.count(b"\n"), [])
 
 
 def pieces():
@@ -105,7 +132,7 @@ def pieces():
 
     def with_parts(drawn):
         count, z = drawn
-        head = b'{"entry_ids":"continued in %d parts","z":"%b"}\n' % (count, z)
+        head = b'{"metadata":{"_audit":{"entry_ids":"continued in %d parts"}},"z":"%b"}\n' % (count, z)
         return head + b"".join(b'{"part_of":"%d","z":"%b"}\n' % (number, z) for number in range(count))
 
     return st.one_of(single, st.just(b"\n"), filler, st.tuples(st.integers(1, 3), filler).map(with_parts))

@@ -65,6 +65,8 @@ def export(
     from structlog_audit.cli.reading import read_trails
 
     if tiles is not None:
+        # A file of operations that cannot be read is an error here, too.
+        options.classes()
         return _export_tiles(options.words or options.default_trails, tiles)
     if to is None:
         raise UsageError("expected --to FILE, or --tiles FOLDER for the hashes of a sealed trail")

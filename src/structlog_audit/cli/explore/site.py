@@ -166,7 +166,9 @@ class Site:
             column, has_lookup, lookup = name.rpartition("__")
             if name in _NAMING:
                 for value in request.args.getlist(name):
-                    _require_name(value, [*columns, "rowid", ""])
+                    # A facet can also be a JSON object.
+                    if not value.startswith("{"):
+                        _require_name(value, [*columns, "rowid", ""])
             elif has_lookup:
                 _require_name(lookup, _LOOKUPS)
                 _require_name(column, [*columns, "rowid"])
@@ -253,7 +255,7 @@ def _require_name(name: str, known: Collection[str]) -> None:
     if name in known:
         return
 
-    expected = ", ".join(sorted(filter(None, known))) or "no parameter"
+    expected = ", ".join(sorted(set(filter(None, known)))) or "no parameter"
     raise DatasetteError(f"expected one of {expected}, got {name!r}", title="Unknown name", status=400)
 
 

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet, Value, expressions
+from django.db.models import Q, QuerySet, Value, expressions
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
 from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
@@ -346,10 +346,12 @@ def _written_values(query: Any, fields: Iterable[Any]) -> dict[Any, Any]:
         value = written[field]
         if hasattr(value, "resolve_expression"):
             values[field] = EXPRESSION
-        else:
-            # The value of a foreign key can be an object.
-            key = getattr(value, "pk", value)
-            values[field] = field.to_python(key)
+            continue
+
+        # The value of a foreign key can be an object; the column has the field of it that the key refers to.
+        if hasattr(value, "prepare_database_save"):
+            value = value.prepare_database_save(field)
+        values[field] = field.to_python(value)
     return values
 
 
@@ -585,12 +587,22 @@ def _inserted_value(instance: Any, field: Any) -> Any:
         # Django before 5.1 has no SQL for it but in an INSERT.
         return field.db_default if isinstance(value, _DATABASE_DEFAULT) else value
 
-    values = {}
+    values: dict[Any, Any] = {}
     for other in _columns(instance._meta):
-        name = F(other.name)
+        column = other.get_col(None)
         value = _inserted_value(instance, other)
-        values[name] = value if hasattr(value, "resolve_expression") else Value(value, other)
-    return field.expression.replace_expressions(values)
+        if not hasattr(value, "resolve_expression"):
+            # That of a foreign key has the type of the field that the key refers to.
+            value = Value(value, column.output_field)
+
+        # A condition refers to the column with its field as its type.
+        compared = other.get_col(None, other)
+        values |= {column: value, compared: value}
+
+    # As Django does for the definition; before that, a column has several names, in conditions as text.
+    query = Query(field.model, alias_cols=False)
+    resolved = field.expression.resolve_expression(query, allow_joins=False)
+    return resolved.replace_expressions(values)
 
 
 def _unique_keys(meta: Any) -> list[list[Any]]:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from structlog_audit.trail.reading.problems import ProblemCallback
 
 BLOCK_BYTES = 65_536
@@ -30,6 +32,7 @@ MAX_EVENT_BYTES = 4 * MAX_LINE_BYTES
 
 _PART_MARK = b'"part_of":'
 _PROMISE = re.compile(rb'"entry_ids": ?"[^"]*continued in (\d{1,9}) parts"')
+_CONTINUED = re.compile(r"continued in (\d{1,9}) parts$")
 
 # In a line that is too long to be held, the mark of a part is searched in this many bytes.
 _PART_MARK_BYTES = 4_096
@@ -85,14 +88,59 @@ class LineBlock(NamedTuple):
         return lines
 
 
+class _Marks(msgspec.Struct, gc=False):
+    """What *_audit* in the metadata says about an event."""
+
+    entry_ids: str | None = None
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    audit: _Marks | None = msgspec.field(default=None, name="_audit")
+
+
+class _First(msgspec.Struct, gc=False):
+    """The member of the first line of an event that may promise parts."""
+
+    metadata: _Metadata | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    """The member that a part of an event has."""
+
+    part_of: str | None = None
+
+
+_decode_first = msgspec.json.Decoder(_First).decode
+_decode_part = msgspec.json.Decoder(_Part).decode
+
+
 def is_part(line: bytes) -> bool:
     """Return whether *line* may continue the event before it."""
-    return _PART_MARK in line
+    if _PART_MARK not in line:
+        return False
+
+    # A member of the metadata can have the same name.
+    try:
+        return _decode_part(line).part_of is not None
+    except (msgspec.DecodeError, RecursionError):
+        return True
 
 
 def promised_parts(line: bytes) -> int:
     """Return the number of parts that follow the first line *line* of an event."""
     promise = _PROMISE.search(line)
+    if promise is None:
+        return 0
+
+    # Only the library's own mark is a promise, not a text like it in the metadata of the application.
+    try:
+        metadata = _decode_first(line).metadata
+    except (msgspec.DecodeError, RecursionError):
+        return int(promise[1])
+
+    marks = metadata.audit if metadata is not None else None
+    entry_ids = marks.entry_ids if marks is not None else None
+    promise = _CONTINUED.search(entry_ids or "")
     return int(promise[1]) if promise else 0
 
 
