@@ -140,8 +140,8 @@ def promised_parts(line: bytes) -> int:
 
     marks = metadata.audit if metadata is not None else None
     entry_ids = marks.entry_ids if marks is not None else None
-    promise = _CONTINUED.search(entry_ids or "")
-    return int(promise[1]) if promise else 0
+    own = _CONTINUED.search(entry_ids or "")
+    return int(own[1]) if own else 0
 
 
 def read_forwards(
