@@ -298,7 +298,7 @@ class TestHints:
             audit.record("STORE", "ann")
         done = run("query", tmp_path / "audit.jsonl", "user_id=ann")
         assert done.error_line.startswith(
-            "no event has user_id 'ann': 1 events have a pseudonym as user_id; without the key"
+            "no event has user_id 'ann': 1 event has a pseudonym as user_id; without the key"
         )
         (event,) = open_trail(tmp_path / "audit.jsonl").query_events()
         assert run("query", tmp_path / "audit.jsonl", f"user_id={event.user_id}").err == ""
