@@ -14,7 +14,7 @@ from strategies import examples
 from trail_files import at, line_of, write_trail
 
 from structlog_audit import open_trail
-from structlog_audit.archive import field_sql, open_archive, sql_counts
+from structlog_audit.archive import field_sql, open_archive, sql_counts, user_totals
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.reader import _View
 from structlog_audit.archive.sql_counts import Places, moment_at
@@ -126,8 +126,29 @@ def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factor
     files = open_trail(*paths)
     with pytest.MonkeyPatch.context() as patch, open_archive(*existing, live=paths, host="h1") as source:
         patch.setattr(sql_counts, "_MOST_OPERATIONS", most)
+        patch.setattr(user_totals, "_MOST_OPEN", most)
         assert as_rows(source.get_statistics_by_user(**filters)) == as_rows(files.get_statistics_by_user(**filters))
         assert text_of(compliance_report(source)) == text_of(compliance_report(files))
+
+
+def test_few_queries_of_users_are_open_at_once(tmp_path, monkeypatch):
+    """Each open query has buffers, so memory does not grow with the number of operations."""
+    lines = [line_of(number, number, operation=f"o{number}", user_id=f"u{number % 3}") for number in range(12)]
+    compacted(write_closed(tmp_path / "logs", *lines), tmp_path / "archive")
+    monkeypatch.setattr(sql_counts, "_MOST_OPERATIONS", 1)
+
+    users, is_open, counts = sql_counts.SQLCounts.users, [], []
+
+    def counted(*arguments, **options):
+        is_open.append(True)
+        counts.append(len(is_open))
+        yield from users(*arguments, **options)
+        is_open.pop()
+
+    monkeypatch.setattr(sql_counts.SQLCounts, "users", counted)
+    with open_archive(tmp_path / "archive") as source:
+        assert sum(found["total_operations"] for found in source.get_statistics_by_user().values()) == 12
+    assert (len(counts), max(counts)) == (12, 4)
 
 
 def as_rows(statistics):

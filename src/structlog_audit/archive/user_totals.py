@@ -21,6 +21,9 @@ from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
 from structlog_audit.reports.period import month_of
 
+_MOST_OPEN = 4
+"""The queries of users that are open at once."""
+
 _AFTER_ALL = moment_of(2**127, 0)
 _BEFORE_ALL = moment_of(-(2**127), 0)
 
@@ -95,9 +98,16 @@ def statistics_by_user(
     for found in others:
         users[found.event.user_id].add(part_of(found, found.event.operation, places))
 
+    queries = [(counts, operations) for counts in archived for operations in counts.operations()]
+
+    # Each open query has buffers: of many, all but the last are read one after the other.
+    for counts, operations in queries[:-_MOST_OPEN]:
+        for part in counts.users(operations, operations, is_ordered=False):
+            users[part.user_id].add(part)
+
     answers: list[tuple[int, str | None, UserStatistics]] = []
 
-    for user, parts in groupby(_parts(archived), attrgetter("user_id")):
+    for user, parts in groupby(_merged(queries[-_MOST_OPEN:]), attrgetter("user_id")):
         totals = users.pop(user, None) or UserTotals()
         for part in parts:
             totals.add(part)
@@ -112,9 +122,8 @@ def statistics_by_user(
     return {user: statistics for _, user, statistics in answers}
 
 
-def _parts(archived: Sequence[SQLCounts]) -> Iterator[UserPart]:
-    """Yield the counts of archives, those of a user one after the other."""
-    queries = [(counts, operations) for counts in archived for operations in counts.operations()]
+def _merged(queries: Sequence[tuple[SQLCounts, Sequence[str]]]) -> Iterator[UserPart]:
+    """Yield the counts of the operations in *queries*, all open at once, those of a user one after the other."""
     is_ordered = len(queries) > 1
     answers = [counts.users(operations, operations, is_ordered=is_ordered) for counts, operations in queries]
 
