@@ -1,7 +1,7 @@
 """The counts of each user in archives and live trails, merged in the order of the archive.
 
-**Performance.** The counts of archives are read user by user, from a few queries at once. Memory holds the answer, and the counts
-of live events, of those that SQL does not count, and of further queries.
+**Performance.** The counts of archives are read user by user, from a few queries at once. Memory holds the answer, and the
+counts of live events, of those that SQL does not count, and of further queries.
 """
 
 from __future__ import annotations
