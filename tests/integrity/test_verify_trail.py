@@ -943,7 +943,9 @@ def test_living_trail_gives_no_false_alarm(tmp_path):
                 with sealer.trail.open("ab") as file:
                     file.write(writers[0].checkpoint(note))
             if step % 10 == 9:
+                # As a writer does, which opens the next file at once.
                 os.rename(sealer.trail, rolled_path(sealer.trail, step))
+                sealer.trail.touch()
 
     thread = threading.Thread(target=live)
     thread.start()
