@@ -47,24 +47,25 @@ from structlog_audit.contrib.actor import bind_actor
 from structlog_audit.contrib.sqlalchemy import track
 
 
-@pytest.fixture
-def engine(tmp_path):
-    """An SQLite database with the tables, and triggers that see their changes."""
-    made = create_engine(f"sqlite:///{tmp_path}/documents.sqlite3")
+def database(path):
+    """Yield the engine of an SQLite database with the tables, and triggers that see their changes."""
+    made = create_engine(f"sqlite:///{path}")
     documents.use_savepoints(made)
     documents.prepare(made)
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """The engine of a database."""
+    yield from database(tmp_path / "documents.sqlite3")
 
 
 @pytest.fixture
 def other_engine(tmp_path):
-    """A second database as the first one."""
-    made = create_engine(f"sqlite:///{tmp_path}/others.sqlite3")
-    documents.use_savepoints(made)
-    documents.prepare(made)
-    yield made
-    made.dispose()
+    """The engine of a second database like the first one."""
+    yield from database(tmp_path / "others.sqlite3")
 
 
 def run_at_random(seed, handler, *engines):
