@@ -152,6 +152,21 @@ def test_checkpoint_lines_leave_no_doubt_about_completeness(trail, manual):
     assert ("1 writer" in after) == ("1 writer" in before)
 
 
+def test_end_seals_what_came_late_to_a_rolled_segment(trail, manual):
+    """A line that follows the rollover of another process is sealed at the end, though its second has not passed."""
+    rolled = trail.with_name("audit.jsonl.20250115T103000.000000Z")
+    manual.sealer.wake()
+    manual.pass_after()
+    os.rename(trail, rolled)
+    trail.write_bytes(Writer(bits=3).opened())
+    manual.pass_after(0.1)
+    with rolled.open("ab") as file:
+        file.write(Writer(bits=4).opened())
+
+    manual.sealer.close()
+    assert verified(trail).unsealed == 0
+
+
 def test_end_appends_a_checkpoint_line_and_seals_it(trail, manual):
     """At its end a process appends a checkpoint of all its lines, seals that line too, and gives up the lock."""
     manual.sealer.wake()

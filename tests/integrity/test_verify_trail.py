@@ -177,6 +177,36 @@ def test_late_lines_are_a_further_run_of_their_segment(tmp_path):
     assert line_findings(verified(sealer.trail)) == {("CHANGED", rolled_path(sealer.trail, 0).name, 4)}
 
 
+def late_lines(tmp_path, sealed, kept):
+    """Return the report of a trail whose writer has *sealed* lines, four late ones, *kept* of them there, and one behind."""
+    sealer = Sealer(tmp_path / "audit.jsonl")
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(sealed + 3)]]
+    sealer.trail.write_bytes(Writer(bits=9).opened() + b"".join(lines[:sealed]))
+    sealer.seal()
+
+    os.rename(sealer.trail, rolled_path(sealer.trail, 0))
+    sealer.trail.write_bytes(writer.event(9))
+    sealer.seal()
+    with rolled_path(sealer.trail, 0).open("ab") as file:
+        file.write(b"".join(lines[sealed:][kept]))
+    return verified(sealer.trail)
+
+
+@pytest.mark.parametrize("sealed", [0, 1, 5])
+def test_late_lines_that_are_not_sealed_yet_are_no_gap(tmp_path, sealed):
+    """A writer's lines in a rolled segment are there, though only its later line in the next segment is sealed."""
+    report = late_lines(tmp_path, sealed, slice(None))
+    assert (codes(report), report.unsealed) == ({}, 4)
+
+
+@pytest.mark.parametrize("sealed", [0, 1, 5])
+@pytest.mark.parametrize("kept", [slice(1, None), slice(-1), slice(None, None, 3)], ids=["first", "last", "middle"])
+def test_missing_late_line_is_a_gap(tmp_path, sealed, kept):
+    """If one of the lines that are not sealed yet is missing, its number is."""
+    assert codes(late_lines(tmp_path, sealed, kept)) == {"GAP": 1}
+
+
 def test_many_writers_in_one_trail_are_intact(tmp_path):
     """Lines of several writers in any order, each in its own, are intact."""
     rng = random.Random(1)

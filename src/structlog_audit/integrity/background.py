@@ -263,6 +263,8 @@ class BackgroundSealer:
         try:
             until = self._monotonic() + CLOSE_SECONDS
             self._retry_at = 0.0
+            if self._sealer is not None:
+                self._sealer.rescan()
             if self._pass(until) and self.size > self._lined_size:
                 self._pass(until, must_append=True)
                 self._pass(until)

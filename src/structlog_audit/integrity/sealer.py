@@ -111,6 +111,10 @@ class Sealer:
         """The number of sealed lines."""
         return self._state.tree.size if self._state is not None else 0
 
+    def rescan(self) -> None:
+        """Let the next pass read the end of every file, also of those that were rolled over less than a second ago."""
+        self._scan_at = -math.inf
+
     def seal(self) -> bool:
         """Seal the lines that are not sealed yet; return whether there are more.
 
@@ -144,7 +148,7 @@ class Sealer:
 
         has_more = self._lines_left <= 0
         if has_more:
-            self._scan_at = -math.inf
+            self.rescan()
         return has_more
 
     def _read_key_changes(self) -> None:

@@ -1764,6 +1764,9 @@ class WriterCheck:
         # The last blocks, in which the lines are found that a writer repeats.
         self._recent: deque[_Lines] = deque(maxlen=8)
 
+        # By writer, the first number of its lines that are not sealed yet, and the one behind the last.
+        self._unsealed: dict[bytes, tuple[int, int]] = {}
+
         self._place = 0
         self._segment: SealedSegment | None = None
         self._name = ""
@@ -1792,6 +1795,7 @@ class WriterCheck:
             if not self._segment.is_cut:
                 self._check_numbers(block, checked)
             self.newest = timestamp_in(checked[-1]) or self.newest
+        self._note_unsealed(lines[len(checked) :])
         self._lines += len(lines)
 
     def _check_trail_events(self, block: bytes, lines: Sequence[bytes], sealed: int) -> None:
@@ -1840,6 +1844,27 @@ class WriterCheck:
             if is_pair and type(pair[0]) is int and type(pair[1]) is int:
                 self.pruned.append((place, pair[0], min(pair[1], own)))
 
+    def _note_unsealed(self, lines: Sequence[bytes]) -> None:
+        """Note the numbers of *lines*, which are not sealed yet.
+
+        A writer whose file another process has rolled over may append to it for a moment. Until the sealer reads that file
+        once more, such a line is not sealed, although later lines in the next file are.
+        """
+        for line in lines:
+            match = _ID.match(line)
+            if match is None:
+                continue
+            number = int(match[2], 16)
+            first, end = self._unsealed.pop(match[1], (number, number))
+            self._unsealed[match[1]] = (first if number == end else number), number + 1
+            if len(self._unsealed) > _MOST_WRITERS:
+                del self._unsealed[next(iter(self._unsealed))]
+
+    def _are_unsealed(self, writer: bytes, begin: int, end: int) -> bool:
+        """Return whether the lines from number *begin* to in front of *end* are there, and only not sealed yet."""
+        first, behind = self._unsealed.get(writer, (0, 0))
+        return first <= begin and end <= behind
+
     def _check_numbers(self, block: bytes, lines: list[bytes]) -> None:
         checked = _Lines.of(block, lines)
         self._recent.append(checked)
@@ -1880,17 +1905,14 @@ class WriterCheck:
                 continue
             number = int(match[2], 16)
             if known is None:
-                known = self._begin(position, number)
+                known = self._begin(position, number, writer)
 
             if number < known.next:
                 self._check_repeated(known, writer, number, position, checked)
                 continue
             self._end_repetition(known)
             if number > known.next:
-                is_one = number - known.next == 1
-                what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {number - 1}"
-                message = f"missing before it: {what} of the writer {writer.decode()}"
-                self._add("GAP", position, message, since=known.since, after=known.file)
+                self._check_gap(known, writer, number, position)
                 known.chain = None
 
             self._extend(known, [position], checked.lines, checked.links)
@@ -1900,6 +1922,15 @@ class WriterCheck:
                 known.glued.add(number)
 
         return known
+
+    def _check_gap(self, state: _Writer, writer: bytes, number: int, position: int) -> None:
+        """Report the numbers that are missing before *number*, unless their lines are only not sealed yet."""
+        if self._are_unsealed(writer, state.next, number):
+            return
+        is_one = number - state.next == 1
+        what = f"the number {state.next}" if is_one else f"the numbers {state.next} to {number - 1}"
+        message = f"missing before it: {what} of the writer {writer.decode()}"
+        self._add("GAP", position, message, since=state.since, after=state.file)
 
     def _check_repeated(self, state: _Writer, writer: bytes, number: int, position: int, checked: _Lines) -> None:
         """Check a line whose number was there before.
@@ -1937,11 +1968,12 @@ class WriterCheck:
 
         return None
 
-    def _begin(self, number: int, count: int) -> _Writer:
+    def _begin(self, number: int, count: int, writer: bytes) -> _Writer:
         state = _Writer(count)
+        has_begun = self._has_forgotten or self._are_unsealed(writer, 0, count)
         if count == 0:
             state.chain = sha256()
-        elif not self._has_forgotten and len(self.beginnings) < MOST_FINDINGS:
+        elif not has_begun and len(self.beginnings) < MOST_FINDINGS:
             self.beginnings.append(((self._place, self._lines + number + 1), self._name, count))
 
         state.since = self._place, self._lines + number + 1
