@@ -9,17 +9,18 @@ from typing import Any
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 
-def require_integer(name: str, value: Any, *, least: int) -> int:
-    """Return *value*, an integer of at least *least*.
+def require_integer(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+    """Return *value*, an integer of at least *least*, and at most *most*.
 
     Raises:
         AuditTypeError: The value is not an integer.
-        AuditValueError: The value is less than *least*.
+        AuditValueError: The value is less than *least*, or more than *most*.
     """
-    expected = f"{name}={value!r}: expected an integer of at least {least}"
+    bound = "" if most is None else f" and at most {most}"
+    expected = f"{name}={value!r}: expected an integer of at least {least}{bound}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
-    if value < least:
+    if value < least or (most is not None and value > most):
         raise AuditValueError(expected)
     return value
 
@@ -40,11 +41,17 @@ def require_path(name: str, value: Any, expected: str) -> str:
 
     Raises:
         AuditTypeError: The value is not a path.
+        AuditValueError: The path has a null character, which no system accepts.
     """
     try:
-        return os.fsdecode(value)
+        path = os.fsdecode(value)
     except TypeError:
         raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}") from None
+
+    if "\0" in path:
+        raise AuditValueError(f"{name}={value!r}: expected {expected}, got a null character in it")
+
+    return path
 
 
 def require_callable(name: str, value: Any, expected: str) -> Any:

@@ -431,10 +431,11 @@ def test_engine_of_another_type_is_refused(tmp_path):
         ([5], {}, "path=5: expected the folder .*, got int"),
         (["a"], {"live": 5}, "live=5: expected a path, .*, got int"),
         (["a"], {"host": 5}, "host=5: expected the name of a host, got int"),
-        (["a"], {"threads": "x"}, "threads='x': expected an integer of at least 1, got str"),
+        (["a"], {"threads": "x"}, "threads='x': expected an integer of at least 1 .*, got str"),
         (["a"], {"progress": 5}, "progress=5: expected a function .*, got int"),
         (["a"], {"memory_limit": 5}, "memory_limit=5: expected a size such as '256MB'.*, got int"),
         (["a"], {"storage_options": 5}, "storage_options=5: expected a dictionary, got int"),
+        (["a"], {"storage_options": {1: 2}}, r"storage_options=\{1: 2\}: expected texts as keys, got 1"),
     ],
 )
 def test_parameter_of_another_type_is_refused_when_the_archive_is_opened(paths, options, message):
@@ -443,7 +444,14 @@ def test_parameter_of_another_type_is_refused_when_the_archive_is_opened(paths, 
         open_archive(*paths, **options)
 
 
-@pytest.mark.parametrize("limit", ["x", "", "-1", "0%", "200%"])
+@pytest.mark.parametrize("threads", [0, -1, 1_025, 10**30])
+def test_number_of_threads_that_no_machine_has_is_refused_when_the_archive_is_opened(threads):
+    """DuckDB would start as many threads, or fail with an error of its own."""
+    with pytest.raises(AuditValueError, match=r"threads=.*: expected an integer of at least 1 and at most 1024"):
+        open_archive("a", threads=threads)
+
+
+@pytest.mark.parametrize("limit", ["x", "", "-1", "0%", "200%", "9999999999TB", f"{9 * 10**400}KB"])
 def test_memory_limit_that_is_no_size_is_refused_when_the_archive_is_opened(limit):
     """The error does not wait for the first query."""
     with pytest.raises(AuditValueError, match=r"memory_limit=.*: expected a size such as '256MB'"):
@@ -468,6 +476,25 @@ def test_upkeep_refuses_a_parameter_of_another_type(tmp_path, call, name):
     path = write_trail(tmp_path, active=line_of(1))
     with pytest.raises(AuditTypeError, match=f"^{name}=5: expected .*, got int$"):
         call(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda trail, path: open_archive(path), "path"),
+        (lambda trail, path: compact(trail, path), "to"),
+        (lambda trail, path: restore(path, "a"), "archive"),
+        (lambda trail, path: verify(path), "archive"),
+        (lambda trail, path: show(path), "archive"),
+        (lambda trail, path: prune(path, "1d"), "archive"),
+        (lambda trail, path: SubjectVault(path), "vault"),
+    ],
+)
+def test_path_with_a_null_character_is_refused(tmp_path, call, name):
+    """No system has such a path, and Python's own error would not name it."""
+    trail = write_trail(tmp_path, active=line_of(1))
+    with pytest.raises(AuditValueError, match=f"^{name}='a.*: expected .*, got a null character in it$"):
+        call(trail, "a\0b")
 
 
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):

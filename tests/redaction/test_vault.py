@@ -563,7 +563,7 @@ def test_full_disk_is_refused_at_the_start(path, exists):
     assert [file for file in os.listdir(path.parent) if not file.endswith(("-wal", "-shm"))] == leftover
 
 
-@pytest.mark.parametrize("value", [5, b"x", ["a"]])
+@pytest.mark.parametrize("value", [5, ["a"]])
 def test_path_of_a_wrong_type_is_refused(value):
     """The error names the parameter."""
     with pytest.raises(AuditTypeError, match="vault="):

@@ -33,6 +33,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)(i?)b", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"[1-9]\d?%|100%", re.ASCII)
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
 _NAMED_FILE = re.compile('"(.+)"')
+_MOST_BYTES = 2**62
+"""DuckDB counts bytes in 64 bits, and takes the largest number for none."""
+
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
 _QUIET = "SET enable_progress_bar = false"
@@ -159,6 +162,8 @@ def limit_within(memory: str) -> str:
 
     base = 1_024 if size[3] else 1_000
     total = float(size[1]) * base ** " kmgt".index(size[2].lower() or " ")
+    if total >= _MOST_BYTES:
+        raise AuditValueError(expected)
     least = total / 2
 
     return f"{max(total - _OUTSIDE, least) / 1_000:.0f}KB"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _SPARK = re.compile(r"sc://[^/].*|spark://[^/]+:\d+|local(\[(\d+|\*)\])?")
 """The engines of Spark by name."""
 
+_MOST_THREADS = 1_024
+"""DuckDB starts the threads at once: a larger number only exhausts the machine."""
+
 LOG_FOLDER = "_delta_log"
 """The folder by which an archive is recognized."""
 
@@ -70,7 +73,7 @@ def open_archive(
     require_engine(engine)
     host = require_host(host)
     if threads is not None:
-        require_integer("threads", threads, least=1)
+        require_integer("threads", threads, least=1, most=_MOST_THREADS)
     if progress is not None:
         require_callable("progress", progress, "a function of a number of bytes")
 

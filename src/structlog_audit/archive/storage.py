@@ -315,12 +315,15 @@ def open_storage(
 
     Raises:
         AuditReadError: fsspec or the package of the store is missing.
-        AuditTypeError: *root* is not a path, or *options* are not a dictionary.
-        AuditValueError: *options* are given for a folder.
+        AuditTypeError: *root* is not a path, or *options* are not a dictionary with texts as keys.
+        AuditValueError: *options* are given for a folder, or *root* has a null character.
     """
     text = require_path(name, root, "the folder or the URL of an archive")
     if options is not None and not isinstance(options, dict):
         raise AuditTypeError(f"storage_options={options!r}: expected a dictionary, got {type(options).__name__}")
+    for key in options or {}:
+        if not isinstance(key, str):
+            raise AuditTypeError(f"storage_options={options!r}: expected texts as keys, got {key!r}")
 
     if text.startswith("file://"):
         text = text.removeprefix("file://")

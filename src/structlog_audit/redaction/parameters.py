@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from structlog_audit._references import REFERENCE_PREFIXES
-from structlog_audit._validation import require_choice
+from structlog_audit._validation import require_choice, require_path
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.redaction.rules import (
     MODES,
@@ -177,9 +177,7 @@ def _vault_path(vault: Any) -> str | None:
         return None
     if isinstance(vault, SubjectVault):
         return vault.path
-    if not isinstance(vault, (str, os.PathLike)):
-        raise AuditTypeError(f"vault={vault!r}: expected the path of a file, or a SubjectVault")
-    return os.path.abspath(os.fspath(vault))
+    return os.path.abspath(require_path("vault", vault, "the path of a file, or a SubjectVault"))
 
 
 def _require_name(parameter: str, name: Any) -> str:

@@ -30,7 +30,7 @@ import msgspec
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later, try_call_later
-from structlog_audit._validation import require_integer
+from structlog_audit._validation import require_integer, require_path
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditVaultError
 from structlog_audit.query.filters import Conditions
@@ -96,10 +96,9 @@ class SubjectVault:
         clock: Callable[[], float] = time.monotonic,
         call_later: CallLater = call_later,
     ) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise AuditTypeError(f"vault={path!r}: expected the path of a file, got {type(path).__name__}")
+        given = require_path("vault", path, "the path of a file")
         require_cipher()
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(given)
         """The absolute path of the file."""
         self.counts: Counter[str] = Counter()
         """The number of values that were masked instead of encrypted, by reason."""
