@@ -19,7 +19,7 @@ from structlog_audit.events.event import EVENT_ID_PATTERN, AuditEvent, rfc3339
 from structlog_audit.events.operation_classes import OperationClass
 from structlog_audit.formats import field_mapping as t
 
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:structlog-audit")
 """The namespace of the identifiers made from text."""
 
 # Not `uuid.UUID` alone: it also accepts underscores, and the decimal digits that the Unicode of this Python knows.
