@@ -81,10 +81,14 @@ def outcome(number, second, intent, **members):
     return line_of(number, second, metadata={"intent_id": intent_id, **members.pop("metadata", {})}, **members)
 
 
+COUNT_BYTES = st.sampled_from([24, 2_000_000])
+"""The memory for a count of a user: in the second case, few users have their counts in memory at once."""
+
+
 @settings(max_examples=examples(8), phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
-@given(case=cases(), period=PERIODS, most=st.sampled_from([1, 2, 32]))
-def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, period, most):
-    """For all events and periods: the same text, in the same order, whatever fits into one query."""
+@given(case=cases(), period=PERIODS, most=st.sampled_from([1, 2, 32]), count_bytes=COUNT_BYTES)
+def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, period, most, count_bytes):
+    """For all events and periods: the same text, in the same order, whatever fits into one query and into memory."""
     drawn, _, cuts, promoted = case
     folder = tmp_path_factory.mktemp("case")
     path = written(folder / "logs", drawn, cuts)
@@ -92,6 +96,7 @@ def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, perio
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sql_counts, "_MOST_OPERATIONS", most)
+        patch.setattr(sql_counts, "_COUNT_BYTES", count_bytes)
         if not (folder / "archive").exists():
             return
         with open_archive(folder / "archive", live=path, host="h1") as source:
@@ -101,11 +106,19 @@ def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, perio
 
 
 @settings(max_examples=examples(5), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(case=cases(), other=DRAWN, archives=st.sampled_from(["a", "ab"]), most=st.sampled_from([1, 2, 32]))
-def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factory, case, other, archives, most):
+@given(
+    case=cases(),
+    other=DRAWN,
+    archives=st.sampled_from(["a", "ab"]),
+    most=st.sampled_from([1, 2, 32]),
+    count_bytes=COUNT_BYTES,
+)
+def test_report_and_users_of_two_trails_are_those_of_their_files(
+    tmp_path_factory, case, other, archives, most, count_bytes
+):
     """For all events of two hosts with clocks that agree: the order decides about the first and the last event of a user.
 
-    It does so in one archive and in two, whatever fits into one query.
+    It does so in one archive and in two, whatever fits into one query and into memory.
     """
     drawn, filters, cuts, _ = case
     drawn, other = ([(event, max(0.0, step)) for event, step in events] for events in (drawn, other))
@@ -126,6 +139,7 @@ def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factor
     files = open_trail(*paths)
     with pytest.MonkeyPatch.context() as patch, open_archive(*existing, live=paths, host="h1") as source:
         patch.setattr(sql_counts, "_MOST_OPERATIONS", most)
+        patch.setattr(sql_counts, "_COUNT_BYTES", count_bytes)
         patch.setattr(user_totals, "_MOST_OPEN", most)
         assert as_rows(source.get_statistics_by_user(**filters)) == as_rows(files.get_statistics_by_user(**filters))
         assert text_of(compliance_report(source)) == text_of(compliance_report(files))
@@ -149,6 +163,17 @@ def test_few_queries_of_users_are_open_at_once(tmp_path, monkeypatch):
     with open_archive(tmp_path / "archive") as source:
         assert sum(found["total_operations"] for found in source.get_statistics_by_user().values()) == 12
     assert (len(counts), max(counts)) == (12, 4)
+
+
+def test_users_beyond_the_memory_of_the_database_are_counted_in_shares(tmp_path):
+    """Their counts would take twice the memory that there is: the answer is whole all the same."""
+    lines = [
+        line_of(number, number / 100, operation=f"o{number % 32}", user_id=f"u{number}") for number in range(15_000)
+    ]
+    compacted(write_closed(tmp_path / "logs", b"".join(lines)), tmp_path / "archive")
+    with open_archive(tmp_path / "archive", memory_limit="44MB", threads=2) as source:
+        users = source.get_statistics_by_user()
+    assert [found["by_operation"] for found in users.values()] == [{f"o{number % 32}": 1} for number in range(15_000)]
 
 
 def as_rows(statistics):

@@ -214,7 +214,7 @@ def test_late_lines_of_a_segment_with_other_bytes_are_not_archived(tmp_path):
 def test_row_that_does_not_fit_into_memory_is_a_clear_error(tmp_path, monkeypatch):
     """The error is one of this library, and nothing is committed."""
     path = write_closed(tmp_path / "logs", line_of(1))
-    monkeypatch.setattr(database_module.Database.__init__, "__defaults__", ("1MB", None))
+    monkeypatch.setattr(database_module.DuckDB.__init__, "__defaults__", ("1MB", None))
     with pytest.raises(AuditWriteError, match=r"Memory.*nothing was committed"):
         compacted(path, tmp_path / "archive")
     assert not (tmp_path / "archive" / "_delta_log").exists()

@@ -48,30 +48,33 @@ ROW_GROUP_SIZE = 30_720
 """Rows per row group. In larger groups, looking up one event or user reads more; smaller ones compress less."""
 
 
-class Database:
-    """A connection to DuckDB for the files of one archive.
+class DuckDB:
+    """DuckDB in this process. Several archives that are read together share its memory, its threads and its folder.
 
     Args:
-        storage: The files of the archive.
-        memory_limit: The limit of DuckDB's memory, as DuckDB writes it.
+        memory_limit: The limit of its memory, as DuckDB writes it.
         threads: The number of threads; None means one for each processor of this process.
     """
 
-    def __init__(self, storage: Storage, memory_limit: str = MEMORY_LIMIT, threads: int | None = None) -> None:
-        self._storage = storage
-        self._memory_limit = memory_limit
+    def __init__(self, memory_limit: str = MEMORY_LIMIT, threads: int | None = None) -> None:
+        self.memory_limit = memory_limit
         self._threads = threads
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._filesystems: set[type] = set()
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """Return the connection, which is opened by the first call.
+    def connect(self, storage: Storage) -> duckdb.DuckDBPyConnection:
+        """Return the connection, which the first call opens, with access to the files of *storage*.
 
         Raises:
             AuditReadError: The extra ``archive`` is not installed.
         """
-        if self._connection is not None:
-            return self._connection
+        connection = self._connection or self._open()
+        if isinstance(storage, ObjectStorage) and type(storage.filesystem) not in self._filesystems:
+            connection.register_filesystem(storage.filesystem)
+            self._filesystems.add(type(storage.filesystem))
+        return connection
 
+    def _open(self) -> duckdb.DuckDBPyConnection:
         check_versions("archive")
         try:
             import duckdb
@@ -82,19 +85,41 @@ class Database:
         # A reader need not be closed: its folder goes with it.
         self._delete_spill = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": self._memory_limit,
+            "memory_limit": self.memory_limit,
             "threads": self._threads or _processors(),
             "temp_directory": spill,
             # Everything that is needed is built in: nothing is fetched from the network.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        connection = duckdb.connect(":memory:", config=config)
-        connection.execute(_QUIET)
-        if isinstance(self._storage, ObjectStorage):
-            connection.register_filesystem(self._storage.filesystem)
-        self._connection = connection
-        return connection
+        self._connection = duckdb.connect(":memory:", config=config)
+        self._connection.execute(_QUIET)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection and delete its folder. Another call does nothing."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._filesystems.clear()
+            self._delete_spill()
+
+
+class Database:
+    """The files of one archive in DuckDB.
+
+    Args:
+        storage: The files of the archive.
+        duckdb: What reads them; None means one for this archive alone.
+    """
+
+    def __init__(self, storage: Storage, duckdb: DuckDB | None = None) -> None:
+        self._storage = storage
+        self._duckdb = duckdb or DuckDB()
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return the connection. As `DuckDB.connect`."""
+        return self._duckdb.connect(self._storage)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query. Several queries may be under way at once.
@@ -119,7 +144,7 @@ class Database:
             reason = str(error).splitlines()[0]
             advice = "structlog-audit archive verify shows what is damaged"
             if isinstance(error, duckdb.OutOfMemoryException):
-                advice = f"raise memory_limit of open_archive, or select less (DuckDB has {self._memory_limit})"
+                advice = f"raise memory_limit of open_archive, or select less (DuckDB has {self._duckdb.memory_limit})"
             raise AuditReadError(f"{self._storage.root}: {reason}; {advice}") from error
         finally:
             cursor.close()
@@ -129,6 +154,14 @@ class Database:
         """As `SQLDatabase.dialect`."""
         return DUCKDB
 
+    @property
+    def memory(self) -> int | None:
+        """As `SQLDatabase.memory`."""
+        ((text,),) = self.rows("SELECT current_setting('memory_limit')")
+        size = _SIZE.fullmatch(text)
+
+        return None if size is None else int(_bytes_in(size))
+
     def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
         """As `SQLDatabase.query`."""
         locations = {name: map(self._storage.location, files.paths) for name, files in tables.items()}
@@ -136,11 +169,8 @@ class Database:
         return self.rows(sql.format(**named), parameters)
 
     def close(self) -> None:
-        """Close the connection and delete its folder."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-            self._delete_spill()
+        """Close the connection, also for other archives that share it, and delete its folder."""
+        self._duckdb.close()
 
 
 def limit_within(memory: str) -> str:
@@ -160,13 +190,20 @@ def limit_within(memory: str) -> str:
     if size is None:
         raise AuditValueError(expected)
 
-    base = 1_024 if size[3] else 1_000
-    total = float(size[1]) * base ** " kmgt".index(size[2].lower() or " ")
+    total = _bytes_in(size)
     if total >= _MOST_BYTES:
         raise AuditValueError(expected)
     least = total / 2
 
     return f"{max(total - _OUTSIDE, least) / 1_000:.0f}KB"
+
+
+def _bytes_in(size: re.Match[str]) -> float:
+    """Return the bytes that a match of `_SIZE` states."""
+    base = 1_024 if size[3] else 1_000
+
+    exponent = " kmgt".index(size[2].lower() or " ")
+    return float(size[1]) * float(base**exponent)
 
 
 def require_readable(error: Exception) -> None:

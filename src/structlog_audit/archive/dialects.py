@@ -47,8 +47,9 @@ class Dialect(NamedTuple):
     `scaled` is a duration in units of 1 / `SCALE` ms, NULL where it is not an integer of them, or larger than a sum allows;
     None where the engine has no integers of 128 bits. `wide` is the type of integers of 126 bits, and `numbered` a query of the
     `name` and `number` of each text in such a parameter.
-    `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
-    files that are read together: first, at most, and at most if a query selects few of them.
+    `in_share` is a test for the values of one share, *number* of so many. `keeps_order` states whether the rows of a file come
+    in their order without ORDER BY. The last three are the rows of the files that are read together: first, at most, and at
+    most if a query selects few of them.
     """
 
     place: Callable[[Path], str | None]
@@ -75,6 +76,7 @@ class Dialect(NamedTuple):
     is_array: str
     is_string: str
     is_other: str
+    in_share: str
     has_member: str
     text_at: str
     number_at: str
@@ -148,6 +150,7 @@ DUCKDB = Dialect(
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
     is_string="(json_type(metadata, {p}) = 'VARCHAR')",
     is_other="(json_type(metadata, {p}) NOT IN ('VARCHAR', 'NULL'))",
+    in_share="(hash({column}) % {of} = {number})",
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
     text_at="json_extract_string(metadata, {p})",
     number_at=(
@@ -200,6 +203,7 @@ SPARK = Dialect(
     is_array=f"startswith(schema_of_variant({_MEMBER}), 'ARRAY')",
     is_string=f"(schema_of_variant({_MEMBER}) = 'STRING')",
     is_other=f"(schema_of_variant({_MEMBER}) NOT IN ('STRING', 'VOID'))",
+    in_share="(pmod(hash({column}), {of}) = {number})",
     has_member=f"({_MEMBER} IS NOT NULL)",
     text_at=f"cast({_MEMBER} AS STRING)",
     number_at=f"(CASE WHEN {_IS_NUMBER} THEN try_cast({_MEMBER} AS DOUBLE) END)",

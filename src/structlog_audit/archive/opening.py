@@ -56,8 +56,8 @@ def open_archive(
         engine: The reader of the data files: ``duckdb``, in this process; Spark as ``sc://host:15002`` (a Connect server),
             ``spark://host:7077`` (a standalone cluster) or ``local[2]`` (a Java process with two threads); or an existing
             ``SparkSession``. What Spark needs to see is in the guide.
-        memory_limit: The memory for the queries of each archive, the answer not included; Spark has its own settings. Larger
-            queries spill to the folder for temporary files (``TMPDIR``).
+        memory_limit: The memory for queries, the answer not included; Spark has its own settings. Larger queries spill to the
+            folder for temporary files (``TMPDIR``).
         threads: The number of DuckDB's threads; None means one for each processor of this process.
         storage_options: Parameters of fsspec's file system, for URLs.
         progress: Called with the number of bytes read so far for the current query.
@@ -77,7 +77,7 @@ def open_archive(
     if progress is not None:
         require_callable("progress", progress, "a function of a number of bytes")
 
-    from structlog_audit.archive.database import Database, limit_within
+    from structlog_audit.archive.database import Database, DuckDB, limit_within
     from structlog_audit.archive.delta_log import DeltaLog
     from structlog_audit.archive.reader import Archive, ArchiveReader
     from structlog_audit.archive.sql_engine import SQLEngine
@@ -91,9 +91,10 @@ def open_archive(
     trails = find_trails(_sources(live), scanner.problems)
     shared = None if progress is None else SharedProgress(progress)
     archives = []
+    duckdb = DuckDB(limit_within(memory_limit), threads)
     for name in dict.fromkeys(names):
         storage = open_storage(name, storage_options)
-        database = Database(storage, limit_within(memory_limit), threads)
+        database = Database(storage, duckdb)
         log = DeltaLog(storage, database.connect)
         log.require()
         source = _source_database(engine, storage, database)

@@ -125,6 +125,11 @@ class SparkDatabase:
         """As `SQLDatabase.dialect`."""
         return SPARK
 
+    @property
+    def memory(self) -> int | None:
+        """As `SQLDatabase.memory`. The cluster has its own settings."""
+        return None
+
     def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
         """As `SQLDatabase.query`.
 

@@ -4,14 +4,17 @@
 exact: SQL adds multiples of 2⁻⁷³ ms, and Python the few durations that are no such multiple, or reach 2²⁴ ms.
 
 **Performance.** A user is one row, of any number of trails, with columns for each operation: Python takes longer to fetch a row
-for each user and operation than the database to count them, and more memory to merge rows of each trail.
+for each user and operation than the database to count them, and more memory to merge rows of each trail. The database has all
+these columns in memory, and does not spill them, so many users are counted in several shares.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +31,9 @@ from structlog_audit.query.statistics import LOG_GROWTH, Sum
 
 _MOST_OPERATIONS = 32
 """The operations that have columns in one query."""
+
+_COUNT_BYTES = 24
+"""The memory that a database takes for one count or place of a user."""
 
 MOST_TRAILS = 2**20
 MOST_IN_TRAIL = 2**48
@@ -48,6 +54,16 @@ class Places:
     def place(self, found: Found) -> int:
         """Return the place of an event."""
         return (found.at * MOST_TRAILS + self._numbers[found.trail]) * MOST_IN_TRAIL + found.number
+
+
+class UserShare(NamedTuple):
+    """One of the shares in which users are counted, one after the other: its number, and how many there are."""
+
+    number: int
+    of: int
+
+
+ALL_USERS = UserShare(0, 1)
 
 
 def moment_at(place: int, late_us: int) -> int:
@@ -209,8 +225,9 @@ class SQLCounts:
             counts = self._within(month)
             for operations in counts.operations():
                 names = [operation_of(operation).value for operation in operations]
-                for part in counts.users(operations, names, is_ordered=False):
-                    yield month.name, part
+                for share in shares_of([(counts, operations)]):
+                    for part in counts.users(operations, names, share, is_ordered=False):
+                        yield month.name, part
 
     def _within(self, month: LocalMonth) -> SQLCounts:
         """Return the counts of the events in *month*."""
@@ -232,12 +249,35 @@ class SQLCounts:
 
         return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
 
-    def users(self, operations: Sequence[str], names: Sequence[str], *, is_ordered: bool) -> Iterator[UserPart]:
+    def memory_for(self, operations: Sequence[str]) -> float:
+        """Return the share of the database's memory that the counts of all users take, about, or 0 if it has no limit."""
+        memory = self._engine.memory
+        if memory is None:
+            return 0.0
+        bytes_per_user = _COUNT_BYTES * (6 + 2 * len(operations))
+
+        # Of few events there cannot be many users.
+        users = sum(file.rows for file in self.files)
+        if users * bytes_per_user > memory // 8:
+            users = self._users
+        return users * bytes_per_user / memory
+
+    @cached_property
+    def _users(self) -> int:
+        """About how many users there are."""
+        ((users,),) = self._rows("user_id", "approx_count_distinct(user_id)", "")
+
+        return int(users)
+
+    def users(
+        self, operations: Sequence[str], names: Sequence[str], share: UserShare = ALL_USERS, *, is_ordered: bool
+    ) -> Iterator[UserPart]:
         """Yield the counts of users.
 
         Args:
             operations: The operations that count, at most `_MOST_OPERATIONS`.
             names: What each of them is called in the answer.
+            share: The share of the users that count.
             is_ordered: Whether the users come in the order of their ids, None first.
         """
         late = ("min_by(late_us, place)", "max_by(late_us, place)") if self._has_late_events() else ("0", "0")
@@ -254,7 +294,10 @@ class SQLCounts:
             only = f"FILTER (WHERE operation = {parameter})"
             selected += f", count(*) {only}, cast(min(place) {only} AS STRING)"
 
-        groups = f"AND operation IN ({', '.join(parameters)}) GROUP BY user_id"
+        groups = f"AND operation IN ({', '.join(parameters)})"
+        if share.of > 1:
+            groups += f" AND {self._dialect.in_share.format(column='user_id', **share._asdict())}"
+        groups += " GROUP BY user_id"
         if is_ordered:
             groups += " ORDER BY user_id NULLS FIRST"
 
@@ -280,3 +323,12 @@ class SQLCounts:
         ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "")
 
         return bool(late_us)
+
+
+def shares_of(queries: Sequence[tuple[SQLCounts, Sequence[str]]]) -> list[UserShare]:
+    """Return the shares in which the users of *queries*, all open at once, are counted: as few as memory allows."""
+    memory = sum(counts.memory_for(operations) for counts, operations in queries)
+    # The other half is for the rows on their way.
+    of = max(1, math.ceil(2 * memory))
+
+    return [UserShare(number, of) for number in range(of)]

@@ -65,6 +65,11 @@ class SQLDatabase(Protocol):
         """The SQL that it takes."""
         ...
 
+    @property
+    def memory(self) -> int | None:
+        """The bytes of memory for all queries; None if that is not the concern of this process."""
+        ...
+
     def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query. Several queries may be under way at once.
 
@@ -275,6 +280,11 @@ class SQLEngine:
     def dialect(self) -> Dialect:
         """The SQL that the database takes."""
         return self._dialect
+
+    @property
+    def memory(self) -> int | None:
+        """The bytes of memory that the database has, as `SQLDatabase.memory`."""
+        return self._database.memory
 
     @property
     def microseconds(self) -> str:

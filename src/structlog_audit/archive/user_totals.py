@@ -1,7 +1,7 @@
 """The counts of each user in archives and live trails, merged in the order of the archive.
 
 **Performance.** The counts of archives are read user by user, from a few queries at once. Memory holds the answer, and the
-counts of live events, of those that SQL does not count, and of further queries.
+counts of live events, of those that SQL does not count, and of further queries. Many users are counted in shares.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 
-from structlog_audit.archive.sql_counts import Places, SQLCounts, UserPart
+from structlog_audit.archive.sql_counts import Places, SQLCounts, UserPart, UserShare, shares_of
 from structlog_audit.archive.sql_engine import Found
 from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import UserActivity, moment_of, time_in
@@ -99,19 +99,19 @@ def statistics_by_user(
         users[found.event.user_id].add(part_of(found, found.event.operation, places))
 
     queries = [(counts, operations) for counts in archived for operations in counts.operations()]
-
-    # Each open query has buffers: of many, all but the last are read one after the other.
-    for counts, operations in queries[:-_MOST_OPEN]:
-        for part in counts.users(operations, operations, is_ordered=False):
-            users[part.user_id].add(part)
-
     answers: list[tuple[int, str | None, UserStatistics]] = []
 
-    for user, parts in groupby(_merged(queries[-_MOST_OPEN:]), attrgetter("user_id")):
-        totals = users.pop(user, None) or UserTotals()
-        for part in parts:
-            totals.add(part)
-        answers.append((totals.first, user, totals.statistics()))
+    for share in shares_of(queries[-_MOST_OPEN:]):
+        # Each open query has buffers: of many, all but the last are read one after the other.
+        for counts, operations in queries[:-_MOST_OPEN]:
+            for part in counts.users(operations, operations, share, is_ordered=False):
+                users[part.user_id].add(part)
+
+        for user, parts in groupby(_merged(queries[-_MOST_OPEN:], share), attrgetter("user_id")):
+            totals = users.pop(user, None) or UserTotals()
+            for part in parts:
+                totals.add(part)
+            answers.append((totals.first, user, totals.statistics()))
 
     while users:
         user, totals = users.popitem()
@@ -122,10 +122,10 @@ def statistics_by_user(
     return {user: statistics for _, user, statistics in answers}
 
 
-def _merged(queries: Sequence[tuple[SQLCounts, Sequence[str]]]) -> Iterator[UserPart]:
-    """Yield the counts of the operations in *queries*, all open at once, those of a user one after the other."""
+def _merged(queries: Sequence[tuple[SQLCounts, Sequence[str]]], share: UserShare) -> Iterator[UserPart]:
+    """Yield the counts of the operations in *queries*, all open at once, those of a user in *share* one after the other."""
     is_ordered = len(queries) > 1
-    answers = [counts.users(operations, operations, is_ordered=is_ordered) for counts, operations in queries]
+    answers = [counts.users(operations, operations, share, is_ordered=is_ordered) for counts, operations in queries]
 
     return heapq.merge(*answers, key=_by_user)
 
