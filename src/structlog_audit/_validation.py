@@ -41,16 +41,35 @@ def require_path(name: str, value: Any, expected: str) -> str:
 
     Raises:
         AuditTypeError: The value is not a path.
-        AuditValueError: The path has a null character, which no system accepts.
+        AuditValueError: The path is empty, or has a null character, which no system accepts.
     """
     try:
         path = os.fsdecode(value)
     except TypeError:
         raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}") from None
 
+    if not path:
+        raise AuditValueError(f"{name}={value!r}: expected {expected}, got an empty path")
     if "\0" in path:
         raise AuditValueError(f"{name}={value!r}: expected {expected}, got a null character in it")
 
+    return path
+
+
+def is_url(path: str) -> bool:
+    """Return whether *path* names an object store rather than a file."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.isalnum()
+
+
+def require_local(name: str, path: str) -> str:
+    """Return *path*, unless it is a URL, which the system takes for a folder such as ``s3:``.
+
+    Raises:
+        AuditValueError: It is a URL.
+    """
+    if is_url(path):
+        raise AuditValueError(f"{name}={path!r}: expected a path on this machine, got a URL: write there, then copy it")
     return path
 
 

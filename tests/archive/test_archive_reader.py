@@ -490,11 +490,16 @@ def test_upkeep_refuses_a_parameter_of_another_type(tmp_path, call, name):
         (lambda trail, path: SubjectVault(path), "vault"),
     ],
 )
-def test_path_with_a_null_character_is_refused(tmp_path, call, name):
-    """No system has such a path, and Python's own error would not name it."""
-    trail = write_trail(tmp_path, active=line_of(1))
+def test_path_that_no_file_can_have_is_refused(tmp_path, monkeypatch, call, name):
+    """Python's own error would not name a null character; an empty path, of a variable that is not set, is not a folder."""
+    monkeypatch.chdir(tmp_path)
+    trail = write_trail(tmp_path / "logs", active=line_of(1))
+
     with pytest.raises(AuditValueError, match=f"^{name}='a.*: expected .*, got a null character in it$"):
         call(trail, "a\0b")
+    with pytest.raises(AuditValueError, match=f"^{name}='': expected .*, got an empty path$"):
+        call(trail, "")
+    assert os.listdir() == ["logs"]
 
 
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):

@@ -551,6 +551,7 @@ class TestReport:
             (["-o", "json", "--html", "x.html"], "--output json cannot be combined with files"),
             (["--html", "x", "--json", "x"], "only one format can be written to x"),
             (["--html", "FOLDER", "--force"], "expected the path of a file, got a folder"),
+            (["--html", "s3://bucket/report.html"], "expected a path on this machine, got a URL"),
             (["--anchor", "x"], "--anchor: expected --key as well"),
         ],
     )

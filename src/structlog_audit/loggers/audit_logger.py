@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from structlog_audit._validation import require_integer
+from structlog_audit._validation import require_integer, require_local
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event import AuditEvent, Identifier
@@ -303,7 +303,7 @@ def _handler(
 
 def _folder(path: str | os.PathLike[str]) -> Path:
     try:
-        folder = Path(os.fsdecode(path))
+        folder = Path(require_local("auto_export_path", os.fsdecode(path)))
     except TypeError:
         raise AuditTypeError(f"auto_export_path={path!r}: expected the path of a folder") from None
 

@@ -105,8 +105,11 @@ def restore(
     from structlog_audit.archive import show as summary_of
     from structlog_audit.archive.restoration import sealed_lines
 
-    with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
-        done = restore_segments(path, to, progress=advance)
+    try:
+        with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
+            done = restore_segments(path, to, progress=advance)
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
 
     put_line(f"{counted(len(done.files), 'segment')} in {to}, {size_text(done.bytes_written)}, verified")
 
