@@ -502,6 +502,18 @@ def test_path_that_no_file_can_have_is_refused(tmp_path, monkeypatch, call, name
     assert os.listdir() == ["logs"]
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*b", "a?b"])
+def test_url_that_is_a_pattern_is_refused_and_a_folder_is_not(tmp_path, name):
+    """In an object store the name would find other objects; a folder may be called so."""
+    trail = write_closed(tmp_path / "logs", line_of(1))
+
+    with pytest.raises(AuditValueError, match="expected a URL without .*, which are patterns in object stores"):
+        compact(trail, f"memory://{name}")
+    assert compact(trail, tmp_path / name).events == 1
+    with open_archive(tmp_path / name) as source:
+        assert source.count_events() == 1
+
+
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):
     """The message names the extra."""
     compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")

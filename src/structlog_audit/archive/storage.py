@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -327,7 +328,7 @@ def open_storage(
     Raises:
         AuditReadError: fsspec or the package of the store is missing.
         AuditTypeError: *root* is not a path, or *options* are not a dictionary with texts as keys.
-        AuditValueError: *options* are given for a folder, or *root* has a null character.
+        AuditValueError: *options* are given for a folder, or *root* is empty, or has a null character or, in a URL, a pattern.
     """
     text = require_path(name, root, "the folder or the URL of an archive")
     if options is not None and not isinstance(options, dict):
@@ -339,10 +340,18 @@ def open_storage(
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if is_url(text):
+        if _has_pattern(text):
+            raise AuditValueError(
+                f"{name}={text!r}: expected a URL without *, ? and [, which are patterns in object stores"
+            )
         return ObjectStorage(text, options or {})
     if options:
         raise AuditValueError(f"storage_options={options!r}: expected a URL such as s3://bucket/audit, got {text!r}")
     return LocalStorage(text)
+
+
+_has_pattern = re.compile(r"[*?\[]").search
+"""Matches a URL that fsspec and DuckDB take for a pattern: they would find other objects, or none."""
 
 
 def access_denied(location: str) -> AuditReadError:
