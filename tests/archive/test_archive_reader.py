@@ -507,7 +507,7 @@ def test_url_that_is_a_pattern_is_refused_and_a_folder_is_not(tmp_path, name):
     """In an object store the name would find other objects; a folder may be called so."""
     trail = write_closed(tmp_path / "logs", line_of(1))
 
-    with pytest.raises(AuditValueError, match="expected a URL without .*, which are patterns in object stores"):
+    with pytest.raises(AuditValueError, match=r"expected a URL without .*, which are patterns in object stores"):
         compact(trail, f"memory://{name}")
     assert compact(trail, tmp_path / name).events == 1
     with open_archive(tmp_path / name) as source:
