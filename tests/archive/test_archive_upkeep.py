@@ -54,6 +54,15 @@ def test_merged_archive_has_the_same_events_and_segments(archive, tmp_path):
     assert restored.items() <= digests(tmp_path / "logs").items()
 
 
+def test_progress_of_a_merge_reaches_the_size_of_the_merged_files(archive):
+    """A merge of years takes minutes; the command line shows a bar."""
+    size = show(archive).bytes_stored
+    calls = []
+    merge(archive, progress=calls.append)
+    assert calls == sorted(set(calls))
+    assert calls[-1] == size
+
+
 def test_files_with_other_promoted_columns_are_not_merged(archive, tmp_path):
     """A file without a column would have NULL there, and lose events."""
     path = write_closed(

@@ -129,8 +129,10 @@ def restore(
 def merge(path: Archive) -> Exit:
     """Merge the files of each trail and day."""
     from structlog_audit.archive import merge as merge_files
+    from structlog_audit.archive import show as summary_of
 
-    done = merge_files(path)
+    with progress(lambda: summary_of(path).bytes_stored, quietly=True) as advance:
+        done = merge_files(path, progress=advance)
     put_line(f"{counted(done.before, 'file')} merged to {done.after}" if done.before else "nothing to merge")
 
     return Exit.DONE
