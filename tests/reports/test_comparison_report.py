@@ -209,6 +209,11 @@ def test_hostile_texts_stay_texts():
             AuditValueError,
             "the beginning to 2025-01-15T12:00:00.000000Z: expected a period that does not overlap 2024-12",
         ),
+        (
+            {"against_start_time": NOON},
+            AuditValueError,
+            "2025-01-15T12:00:00.000000Z to now: expected a period that does not overlap the beginning to now",
+        ),
         ({"against": "old.jsonl"}, AuditTypeError, "against='old.jsonl': expected an AuditHandler"),
         ({"month": "2025-01", "start_time": NOON}, AuditValueError, "expected either a month or a start_time"),
         ({"start_time": dt.datetime(1, 1, 2, tzinfo=dt.UTC)}, AuditValueError, "as much time before it"),

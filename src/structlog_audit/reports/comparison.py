@@ -237,7 +237,9 @@ def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
             )
         return before
 
-    if given.end is None and _is_before(given.start, period.start):
+    # A period from the first event on has nothing before it.
+    has_earlier_start = period.start is not None and _is_before(given.start, period.start)
+    if given.end is None and has_earlier_start:
         return Period(given.start, period.start, zone=period.zone)
     if _is_before(given.start, period.end) and _is_before(period.start, given.end):
         raise AuditValueError(
