@@ -231,6 +231,8 @@ ID = uuid.UUID("0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c")
         ({"user_id": ("ann", "bob")}, "user_id", {"ann", "bob"}),
         ({"user_id": {"ann"}}, "user_id", {"ann"}),
         ({"user_id": frozenset({"ann"})}, "user_id", {"ann"}),
+        ({"user_id": {"ann": 1, 7: 2}.keys()}, "user_id", {"ann", "7"}),
+        ({"user_id": {1: "ann"}.values()}, "user_id", {"ann"}),
         ({"user_id": []}, "user_id", set()),
         ({"user_id": 7}, "user_id", {"7"}),
         ({"user_id": Number.SEVEN}, "user_id", {"7"}),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +22,9 @@ Identifier = object
 """An id as applications have it: text, an integer, a UUID, an Enum, or an object whose text is an id, such as a ULID.
 
 A value that is none, such as a list, is kept in the metadata and marked."""
+
+OperationName = str | Enum
+"""The name of an operation as applications have it; an Enum counts by its value."""
 
 INTENT_ID = "intent_id"
 """The metadata member that links an outcome to the event of its intent."""
