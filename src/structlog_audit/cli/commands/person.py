@@ -102,6 +102,9 @@ def person(
 
 def _take_person(options: TrailOptions) -> tuple[str, TrailOptions]:
     """Return the identity, and the options without it."""
+    if not options.words:
+        raise UsageError("expected a person and trails, as in person USER TRAIL")
+
     given, *trails = options.words
     if _is_trail_first(given, trails, options.default_trails):
         raise UsageError(f"expected a trail after the person, as in person USER TRAIL, got the file {given!r} first")
