@@ -222,3 +222,8 @@ def test_command_line_without_a_person_is_an_error():
     done = run("person", "-n", 3)
     assert done.code == 2
     assert done.error_line == "expected a person and trails, as in person USER TRAIL"
+
+
+def test_any_number_of_events_is_accepted(trail):
+    """A number beyond all memory means all events."""
+    assert run("person", "ann", trail, "-n", 10**20).code == Exit.DONE

@@ -401,9 +401,11 @@ def test_microseconds_identify_every_time_of_the_calendar(time):
     assert dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds(time)) == time
 
 
-@pytest.mark.parametrize(("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError)])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError), (10**20, ValueError)]
+)
 def test_invalid_integer_raises_an_error_that_names_the_parameter(value, kind):
-    """A parameter that is not an integer raises a TypeError, one that is too small a ValueError."""
+    """A parameter that is not an integer raises a TypeError, one that is too small or beyond all memory a ValueError."""
     with pytest.raises(kind, match="limit="):
         require_integer("limit", value, least=0)
 

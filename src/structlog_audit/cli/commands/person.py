@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit._validation import MOST
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import (
     Anchors,
@@ -90,7 +91,7 @@ def person(
             members=member or (),
             redactors=redactors,
             vault=options.vault,
-            newest=lines,
+            newest=min(lines, MOST),
             operations=classes,
             seals=reading.seals(key, anchor),
         )
