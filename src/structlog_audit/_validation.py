@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Final
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
+MOST: Final = 2**61
+"""The largest integer of a parameter: the sum of two is one of C."""
 
-def require_integer(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+
+def require_integer(name: str, value: Any, *, least: int, most: int = MOST) -> int:
     """Return *value*, an integer of at least *least*, and at most *most*.
 
     Raises:
         AuditTypeError: The value is not an integer.
         AuditValueError: The value is less than *least*, or more than *most*.
     """
-    bound = "" if most is None else f" and at most {most}"
+    # The bound of all parameters says nothing to the caller who is below it.
+    is_beyond = isinstance(value, int) and value > most
+    bound = f" and at most {most}" if is_beyond or most != MOST else ""
     expected = f"{name}={value!r}: expected an integer of at least {least}{bound}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
-    if value < least or (most is not None and value > most):
+    if value < least or is_beyond:
         raise AuditValueError(expected)
     return value
 

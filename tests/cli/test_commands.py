@@ -84,6 +84,7 @@ class TestQuery:
         assert ids(run("query", trail, "-o", "jsonl", "-r")) == IDS[::-1]
         assert ids(run("query", trail, "-o", "jsonl", "-r", "-n", 3)) == IDS[:-4:-1]
         assert ids(run("query", trail, "-o", "jsonl", "-n", 1000)) == IDS
+        assert ids(run("query", trail, "-o", "jsonl", "-n", 10**20)) == IDS
         assert run("query", trail, "-n", 0).code == 1
 
     def test_conditions_and_times_combine(self, trail):
