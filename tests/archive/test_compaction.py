@@ -409,6 +409,15 @@ def test_folder_of_the_trail_is_no_archive(tmp_path, named):
     assert compact(path, path.parent / "archive").events == 1
 
 
+def test_segments_are_not_deleted_for_an_archive_in_memory(tmp_path):
+    """Such an archive ends with the process, and would take the events along."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    before = sorted(os.listdir(tmp_path / "logs"))
+    with pytest.raises(AuditValueError, match=r"delete_after='0d': expected no deletion with 'memory://a'"):
+        compact(path, "memory://a", delete_after="0d")
+    assert sorted(os.listdir(tmp_path / "logs")) == before
+
+
 @pytest.mark.parametrize("written", [b'{"a": 2}', b'{"a":2.0e0}', b'{"a":"\\u0078"}'])
 def test_metadata_of_a_row_is_canonical(tmp_path, written):
     """Queries compare the text of the metadata: other spellings are in ``line`` only."""

@@ -156,6 +156,9 @@ def compact(
         raise AuditReadError(f"{os.fspath(trail)!r}: expected the active file of a trail, got a stream")
 
     storage = open_storage(to, storage_options, name="to")
+    if age is not None and not storage.is_lasting:
+        advice = "the segments would be deleted, and their archive ends with this process"
+        raise AuditValueError(f"delete_after={delete_after!r}: expected no deletion with {storage.root!r}: {advice}")
     for found in trails:
         _require_other_folder(storage, found)
     database = Database(storage)

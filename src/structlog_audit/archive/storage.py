@@ -41,6 +41,11 @@ class Storage(Protocol):
     root: str
     """The archive as it was named."""
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether files are there after the end of this process."""
+        ...
+
     def location(self, path: str) -> str:
         """Return the name under which DuckDB opens the file at *path*."""
         ...
@@ -87,6 +92,11 @@ class LocalStorage:
 
     def __init__(self, root: str) -> None:
         self.root = root
+
+    @property
+    def is_lasting(self) -> bool:
+        """As `Storage.is_lasting`."""
+        return True
 
     def location(self, path: str) -> str:
         """As `Storage.location`."""
@@ -216,6 +226,11 @@ class ObjectStorage:
         except (ImportError, ValueError) as error:
             raise AuditReadError(f"{root!r} cannot be opened: {error}") from error
         self._prefix = prefix.rstrip("/")
+
+    @property
+    def is_lasting(self) -> bool:
+        """As `Storage.is_lasting`. fsspec has a file system in memory, for tests."""
+        return not self.root.startswith("memory:")
 
     def location(self, path: str) -> str:
         """As `Storage.location`."""
