@@ -159,6 +159,7 @@ def test_file_that_is_not_json_is_an_error(tmp_path):
         ("[]".encode("utf-16"), "expected text in UTF-8"),
         (b"[" * 100_000, "expected JSON of dumpdata"),
     ],
+    ids=["gzip", "utf-16", "deep"],
 )
 def test_file_of_another_form_is_an_error(tmp_path, content, message):
     """dumpdata can compress its output, and some shells write UTF-16."""
