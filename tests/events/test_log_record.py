@@ -448,9 +448,13 @@ def test_exception_that_a_filter_removes_is_no_error():
     assert fields_of(record)[0]["error_message"] == "other"
 
 
-@pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
-def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
-    """An attribute with the name of the handoff and another type is private, and not an event."""
+@pytest.mark.parametrize(
+    "forged",
+    ["text", 5, None, ["operation"], {"a": 1}, s.HostileDict(operation="Y"), s.HostileMapping(ValueError())],
+    ids=lambda value: type(value).__name__,
+)
+def test_handoff_of_another_form_is_ignored(forged):
+    """An attribute with the name of the handoff is private, unless it is a dictionary with an operation, as after pickling."""
     assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
 
 
