@@ -349,7 +349,11 @@ def test_exc_info_true_is_the_current_exception():
         assert error_of(True) == "KeyError: 'k'"
 
 
-@pytest.mark.parametrize("value", [s.HostileStr("a\nValueError: no"), 5, None, b"x"], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [s.HostileStr("a\nValueError: no"), 5, None, b"x", [{"\ud800": 1}], [s.HostileMapping(ValueError())]],
+    ids=["text", "int", "none", "bytes", "surrogate", "mapping"],
+)
 def test_exception_field_may_have_any_type(value):
     """A field ``exception`` of any type raises nothing, and only text gives the error."""
     fields, error = fields_of(record_of("X", exception=value))

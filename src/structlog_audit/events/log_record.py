@@ -381,9 +381,10 @@ class _Stack(msgspec.Struct):
 
 def _stacks_text(value: list[Any]) -> str | None:
     """Return the text of the exception in *value*, as `exception_text` does for the exception."""
+    # A key with a lone surrogate makes msgspec raise, and a mapping of an application's class may raise anything.
     try:
         stacks = msgspec.convert(value, list[_Stack])
-    except (msgspec.ValidationError, RecursionError):
+    except Exception:
         return None
     if not stacks:
         return None
