@@ -16,7 +16,7 @@ import pytest
 from structlog_audit.events.codec import decode_event
 from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.export import FORMATS, WRITERS, export, write_atomically
+from structlog_audit.export import FORMATS, WRITERS, export, write_all_atomically, write_atomically
 from structlog_audit.formats.spreadsheet import COLUMNS
 
 NOW = dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
@@ -206,6 +206,18 @@ def test_export_to_a_named_pipe_is_refused(tmp_path):
     with pytest.raises(AuditValueError, match="expected a regular file"):
         export(EVENTS, pipe, now=NOW)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_export_to_a_url_is_refused(tmp_path, monkeypatch):
+    """The system takes a URL for a folder such as ``s3:``, which nobody would look for."""
+    monkeypatch.chdir(tmp_path)
+    refused = pytest.raises(AuditValueError, match=r"path='s3://bucket/.*: expected a path on this machine, got a URL")
+
+    with refused:
+        export(EVENTS, "s3://bucket/out.json", now=NOW)
+    with refused:
+        write_all_atomically({"s3://bucket/line": b"x"})
+    assert not list(tmp_path.iterdir())
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------------------

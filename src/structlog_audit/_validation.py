@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Final
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
+MOST: Final = 2**61
+"""The largest integer of a parameter: the sum of two is one of C."""
 
-def require_integer(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+
+def require_integer(name: str, value: Any, *, least: int, most: int = MOST) -> int:
     """Return *value*, an integer of at least *least*, and at most *most*.
 
     Raises:
         AuditTypeError: The value is not an integer.
         AuditValueError: The value is less than *least*, or more than *most*.
     """
-    bound = "" if most is None else f" and at most {most}"
+    # The bound of all parameters says nothing to the caller who is below it.
+    is_beyond = isinstance(value, int) and value > most
+    bound = f" and at most {most}" if is_beyond or most != MOST else ""
     expected = f"{name}={value!r}: expected an integer of at least {least}{bound}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
-    if value < least or (most is not None and value > most):
+    if value < least or is_beyond:
         raise AuditValueError(expected)
     return value
 
@@ -41,16 +46,35 @@ def require_path(name: str, value: Any, expected: str) -> str:
 
     Raises:
         AuditTypeError: The value is not a path.
-        AuditValueError: The path has a null character, which no system accepts.
+        AuditValueError: The path is empty, or has a null character, which no system accepts.
     """
     try:
         path = os.fsdecode(value)
     except TypeError:
         raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}") from None
 
+    if not path:
+        raise AuditValueError(f"{name}={value!r}: expected {expected}, got an empty path")
     if "\0" in path:
         raise AuditValueError(f"{name}={value!r}: expected {expected}, got a null character in it")
 
+    return path
+
+
+def is_url(path: str) -> bool:
+    """Return whether *path* names an object store rather than a file."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.isalnum()
+
+
+def require_local(name: str, path: str) -> str:
+    """Return *path*, unless it is a URL, which the system takes for a folder such as ``s3:``.
+
+    Raises:
+        AuditValueError: It is a URL.
+    """
+    if is_url(path):
+        raise AuditValueError(f"{name}={path!r}: expected a path on this machine, got a URL: write there, then copy it")
     return path
 
 

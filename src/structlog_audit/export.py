@@ -29,6 +29,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from structlog_audit._validation import require_local
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_event
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.events.event_lists import EventList, lists_of
@@ -247,7 +248,7 @@ def checked_writer(
 def checked_destination(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
     """Return *path* and the name of its format, if an export may be written there. Raises as `export`, before any write."""
     try:
-        destination = Path(os.fsdecode(path))
+        destination = Path(require_local("path", os.fsdecode(path)))
     except TypeError:
         raise AuditTypeError(f"path={path!r}: expected the path of a file") from None
 
@@ -316,7 +317,7 @@ def write_all_atomically(files: Mapping[str, bytes]) -> None:
     """
     with ExitStack() as stack:
         for path, data in files.items():
-            temporary = stack.enter_context(_replacement(Path(path), replace=True))
+            temporary = stack.enter_context(_replacement(Path(require_local("path", path)), replace=True))
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()

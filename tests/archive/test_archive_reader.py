@@ -490,11 +490,28 @@ def test_upkeep_refuses_a_parameter_of_another_type(tmp_path, call, name):
         (lambda trail, path: SubjectVault(path), "vault"),
     ],
 )
-def test_path_with_a_null_character_is_refused(tmp_path, call, name):
-    """No system has such a path, and Python's own error would not name it."""
-    trail = write_trail(tmp_path, active=line_of(1))
+def test_path_that_no_file_can_have_is_refused(tmp_path, monkeypatch, call, name):
+    """Python's own error would not name a null character; an empty path, of a variable that is not set, is not a folder."""
+    monkeypatch.chdir(tmp_path)
+    trail = write_trail(tmp_path / "logs", active=line_of(1))
+
     with pytest.raises(AuditValueError, match=f"^{name}='a.*: expected .*, got a null character in it$"):
         call(trail, "a\0b")
+    with pytest.raises(AuditValueError, match=f"^{name}='': expected .*, got an empty path$"):
+        call(trail, "")
+    assert os.listdir() == ["logs"]
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*b", "a?b"])
+def test_url_that_is_a_pattern_is_refused_and_a_folder_is_not(tmp_path, name):
+    """In an object store the name would find other objects; a folder may be called so."""
+    trail = write_closed(tmp_path / "logs", line_of(1))
+
+    with pytest.raises(AuditValueError, match=r"expected a URL without .*, which are patterns in object stores"):
+        compact(trail, f"memory://{name}")
+    assert compact(trail, tmp_path / name).events == 1
+    with open_archive(tmp_path / name) as source:
+        assert source.count_events() == 1
 
 
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):

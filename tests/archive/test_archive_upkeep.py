@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 
 import pytest
@@ -18,6 +20,7 @@ from structlog_audit import AuditReadError, AuditValueError, AuditWriteError
 from structlog_audit.archive import compaction as compaction_module
 from structlog_audit.archive import gc, merge, open_archive, prune, restore, show, verify
 from structlog_audit.archive import maintenance as maintenance_module
+from structlog_audit.archive import storage as storage_module
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import promoted_columns
 
@@ -49,6 +52,15 @@ def test_merged_archive_has_the_same_events_and_segments(archive, tmp_path):
     # A failed restoration leaves no folder.
     restored = digests(tmp_path / "restored") if (tmp_path / "restored").exists() else {}
     assert restored.items() <= digests(tmp_path / "logs").items()
+
+
+def test_progress_of_a_merge_reaches_the_size_of_the_merged_files(archive):
+    """A merge of years takes minutes; the command line shows a bar."""
+    size = show(archive).bytes_stored
+    calls = []
+    merge(archive, progress=calls.append)
+    assert calls == sorted(set(calls))
+    assert calls[-1] == size
 
 
 def test_files_with_other_promoted_columns_are_not_merged(archive, tmp_path):
@@ -251,6 +263,55 @@ def test_file_in_place_of_a_folder_is_refused(archive, tmp_path, below):
     with pytest.raises(AuditWriteError, match=message):
         restore(archive, file / below)
     assert file.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("archive", "expected a folder for segments, got that of an archive"), ("s3://bucket/x", "got a URL")],
+)
+def test_place_that_is_no_folder_for_segments_is_refused(archive, tmp_path, monkeypatch, place, message):
+    """Segments do not belong into an archive, and a URL would be a folder such as ``s3:`` on this machine."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(AuditValueError, match=f"^to='{place}': .*{message}"):
+        restore(archive, place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_new_archive_and_restored_segments_are_their_owners_alone(tmp_path):
+    """So are the trails. A folder that exists keeps its mode: who made it decides who may enter."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    (tmp_path / "shared").mkdir(mode=0o755)
+    compacted(path, tmp_path / "new" / "archive")
+    compacted(path, tmp_path / "shared")
+    (restored,) = restore(tmp_path / "shared", tmp_path / "restored").files
+
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("new", "new/archive", "shared", restored)]
+    assert modes == [0o700, 0o700, 0o755, 0o600]
+
+
+def test_full_disk_names_the_file_of_the_archive(archive, monkeypatch):
+    """A failed write does not name its file: the trail, the scratch folder and the archive may be on disks of their own."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage_module, "_write", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/archive/_delta_log/0*4\.json'"):
+        prune(archive, "1d")
+
+
+def test_days_that_were_archived_after_they_were_pruned_are_whole(archive, tmp_path):
+    """Only the log of an archive knows that a day was pruned; what came later is verified and restored as other days."""
+    prune(archive, dt.timedelta(hours=1), now=lambda: at(DAY))
+    path = write_closed(tmp_path / "h2", line_of(70) + line_of(71, DAY), second=2 * DAY, last=3 * DAY)
+    compacted(path, archive, host="h2")
+
+    done = verify(archive)
+    assert (done.segments, done.events, done.pruned, done.findings) == (3, 4, 2, ())
+    restored = restore(archive, tmp_path / "restored")
+    assert (len(restored.files), len(restored.pruned)) == (3, 2)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "..", "a/b"])

@@ -383,6 +383,7 @@ def test_default_host_is_that_of_the_system(tmp_path):
         ({"promote": "tenant"}, AuditTypeError, "expected a list of names, got str"),
         ({"promote": [5]}, AuditTypeError, "promote=5: expected the name of a member of the metadata, got int"),
         ({"promote": ["a..b"]}, AuditValueError, "expected a member of the metadata, such as tenant"),
+        ({"host": ""}, AuditValueError, "host='': expected the name of a host, got an empty text"),
         ({"delete_after": "soon"}, AuditValueError, "delete_after='soon': expected a duration such as 30d"),
         ({"storage_options": {"key": "x"}}, AuditValueError, "expected a URL such as s3://bucket/audit"),
     ],
@@ -393,6 +394,19 @@ def test_invalid_parameter_is_refused_before_anything_is_written(tmp_path, optio
     with pytest.raises(error, match=message):
         compact(path, tmp_path / "archive", **options)
     assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize("named", ["logs", "logs/../logs", "link"])
+def test_folder_of_the_trail_is_no_archive(tmp_path, named):
+    """The folder would name the archive alone from then on, without the live files."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    (tmp_path / "link").symlink_to("logs")
+    before = digests(path.parent)
+
+    with pytest.raises(AuditValueError, match=r"expected a folder without trails, got that of .*: name a folder in it"):
+        compact(path, tmp_path / named)
+    assert (digests(path.parent), list(path.parent.glob("_delta_log"))) == (before, [])
+    assert compact(path, path.parent / "archive").events == 1
 
 
 @pytest.mark.parametrize("written", [b'{"a": 2}', b'{"a":2.0e0}', b'{"a":"\\u0078"}'])

@@ -84,6 +84,7 @@ class TestQuery:
         assert ids(run("query", trail, "-o", "jsonl", "-r")) == IDS[::-1]
         assert ids(run("query", trail, "-o", "jsonl", "-r", "-n", 3)) == IDS[:-4:-1]
         assert ids(run("query", trail, "-o", "jsonl", "-n", 1000)) == IDS
+        assert ids(run("query", trail, "-o", "jsonl", "-n", 10**20)) == IDS
         assert run("query", trail, "-n", 0).code == 1
 
     def test_conditions_and_times_combine(self, trail):
@@ -551,6 +552,7 @@ class TestReport:
             (["-o", "json", "--html", "x.html"], "--output json cannot be combined with files"),
             (["--html", "x", "--json", "x"], "only one format can be written to x"),
             (["--html", "FOLDER", "--force"], "expected the path of a file, got a folder"),
+            (["--html", "s3://bucket/report.html"], "expected a path on this machine, got a URL"),
             (["--anchor", "x"], "--anchor: expected --key as well"),
         ],
     )

@@ -55,6 +55,13 @@ def test_only_field_is_offered_with_each_sign_so_that_no_space_follows(trail):
     assert in_zsh(f"tail {trail} dur") == ["duration_ms=", "duration_ms!="]
 
 
+def test_values_are_completed_after_either_sign(trail):
+    """A condition with ``!=`` is offered the values of one with ``=``."""
+    assert in_bash("query", trail, "status!", "=", "F") == ["FAILURE"]
+    assert in_zsh(f"query {trail} operation_class!=del") == ["operation_class!=delete"]
+    assert in_zsh(f"query {trail} operation!=doc") == ["operation!=document.delete"]
+
+
 BASH = """
 source completion.sh
 PS1='$ '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -54,7 +55,7 @@ def test_log_entry_becomes_an_event_with_all_of_its_members(imported, form):
 
     assert done.code == 0
     assert done.lines[0].startswith("1 of 1 log entries are recorded in ")
-    assert done.lines[1:] == ["1 rows of contenttypes.contenttype are not log entries"]
+    assert done.lines[1:] == ["1 row of contenttypes.contenttype is not a log entry"]
     assert (event.operation, event.user_id, event.entry_ids) == ("shop.document.update", "5", ["shop.document:3"])
     assert event.metadata == {
         "happened_at": "2024-03-01T10:00:00.500Z",
@@ -72,6 +73,22 @@ def test_actions_become_the_verbs_of_operations(imported):
     """An access is a read."""
     _, events = imported(CONTENT_TYPE, *(entry(number, action=number) for number in range(4)))
     assert [event.operation.rsplit(".")[-1] for event in events] == ["create", "update", "delete", "read"]
+
+
+def test_content_type_without_a_key_is_left_out(imported):
+    """Of ``--natural-primary``, content types have no keys, and log entries refer to them by their labels."""
+    content_type = {name: CONTENT_TYPE[name] for name in ("model", "fields")}
+    done, (event,) = imported(content_type, entry(content_type=["shop", "document"]))
+    assert (done.code, event.operation) == (0, "shop.document.update")
+
+
+def test_log_entry_with_a_key_of_several_values_is_imported_once(imported):
+    """A log entry of the project can have a composite key."""
+    rows = [entry(pk, content_type=["shop", "document"]) for pk in ([1, 2], [1, 3])]
+    imported(rows[0])
+    done, events = imported(*rows)
+    assert done.lines[0].startswith("1 of 2 log entries are recorded")
+    assert [event.metadata["log_entry"] for event in events] == [[1, 2], [1, 3]]
 
 
 def test_natural_keys_need_no_content_types(imported):
@@ -111,6 +128,8 @@ def test_second_import_records_the_new_rows_only(imported):
     ("row", "message"),
     [
         (entry(2, content_type=8), "content_type=8: expected a content type of the file"),
+        (entry(2, content_type={"a": 1}), "content_type={'a': 1}: expected a content type of the file"),
+        (entry(2, action=[1]), "action=[1]: expected 0, 1, 2 or 3"),
         (entry(2, action=4), "auditlog.logentry 2: action=4: expected 0, 1, 2 or 3"),
         (entry(2, timestamp="yesterday"), "timestamp='yesterday': expected a time"),
         (entry(2, timestamp=None), "timestamp=None: expected a time"),
@@ -131,3 +150,19 @@ def test_file_that_is_not_json_is_an_error(tmp_path):
     done = run("import-auditlog", tmp_path / "auditlog.csv", tmp_path / "audit.jsonl")
     assert done.code == 3
     assert "auditlog.csv:1: expected JSON of dumpdata" in done.error_line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"[]"), "expected text in UTF-8"),
+        ("[]".encode("utf-16"), "expected text in UTF-8"),
+        (b"[" * 100_000, "expected JSON of dumpdata"),
+    ],
+)
+def test_file_of_another_form_is_an_error(tmp_path, content, message):
+    """dumpdata can compress its output, and some shells write UTF-16."""
+    (tmp_path / "auditlog.json").write_bytes(content)
+    done = run("import-auditlog", tmp_path / "auditlog.json", tmp_path / "audit.jsonl")
+    assert done.code == 3
+    assert message in done.error_line

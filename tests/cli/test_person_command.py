@@ -215,3 +215,15 @@ def test_person_of_the_name_of_a_file_is_a_person(trail, tmp_path):
     assert report("ann", "logs/audit.json*")["person"]["identity"] == "ann"
     (tmp_path / "structlog-audit.toml").write_text(f'trail = "{trail}"\n')
     assert report("ann")["person"]["identity"] == "ann"
+
+
+def test_command_line_without_a_person_is_an_error():
+    """The line says which words the command takes."""
+    done = run("person", "-n", 3)
+    assert done.code == 2
+    assert done.error_line == "expected a person and trails, as in person USER TRAIL"
+
+
+def test_any_number_of_events_is_accepted(trail):
+    """A number beyond all memory means all events."""
+    assert run("person", "ann", trail, "-n", 10**20).code == Exit.DONE

@@ -168,6 +168,8 @@ def test_output_of_the_settings_does_not_conflict_with_files_of_a_report(folder)
         ('trail = "no.jsonl"', ("compact", "--to", "x"), "path='no.jsonl': expected"),
         ('vault = "no.vault"', ("query", "logs/audit.jsonl"), "vault '"),
         ('operations = "no.toml"', ("query", "logs/audit.jsonl"), "'no.toml': No such file"),
+        ('output = "json"', ("query", "logs/audit.jsonl", "--columns", "kind"), "--columns: expected --output text"),
+        ('output = "json"', ("tail", "-f", "logs/audit.jsonl"), "--follow cannot write a document"),
     ],
 )
 def test_error_about_a_value_of_the_settings_names_the_file(folder, content, command, reason):

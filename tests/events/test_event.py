@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,3 +178,30 @@ def test_json_encodes_events_as_mappings():
     """`json.dumps` writes events in any structure with ``default=dict``."""
     made = event(metadata={"k": [1]})
     assert json.loads(json.dumps({"found": [made]}, default=dict)) == {"found": [made.to_dict()]}
+
+
+def test_pydantic_takes_and_writes_an_event_as_it_is():
+    """A field of events, such as the response model of FastAPI, has events, and writes their plain JSON values."""
+    pydantic = pytest.importorskip("pydantic")
+    adapter = pydantic.TypeAdapter(list[AuditEvent])
+    events = [event(user_id="ann", metadata={"k": [1]}, duration_ms=2.5), event(kind=Kind.GAP)]
+    assert adapter.validate_python(events) == events
+    assert json.loads(adapter.dump_json(events)) == list(map(dict, events))
+
+    with pytest.raises(pydantic.ValidationError, match="instance of AuditEvent"):
+        adapter.validate_python([{"operation": "STORE"}])
+
+
+def test_schema_of_pydantic_has_the_members_of_an_event():
+    """OpenAPI names each member of an event; only the kind may be absent."""
+    pydantic = pytest.importorskip("pydantic")
+    schema = pydantic.TypeAdapter(AuditEvent).json_schema(mode="serialization")
+    assert list(schema["properties"]) == list(AuditEvent.__struct_fields__)
+    assert schema["required"] == list(event().to_dict())
+
+
+def test_schema_of_msgspec_has_the_members_of_an_event():
+    """Litestar describes a route that returns events by the schema of msgspec."""
+    schema = msgspec.json.schema(AuditEvent)["$defs"]["AuditEvent"]
+    assert list(schema["properties"]) == list(AuditEvent.__struct_fields__)
+    assert schema["properties"]["operation"] == {"type": "string"}

@@ -263,6 +263,16 @@ def test_changed_line_with_its_changed_hash_is_an_error(tmp_path):
         export_tiles(sealer.trail, tmp_path / "tiles")
 
 
+def test_url_is_no_folder_of_tiles(tmp_path, monkeypatch):
+    """The system takes a URL for a folder such as ``s3:``."""
+    sealer = sealed(tmp_path / "a", numbered(0, 3))
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(AuditValueError, match="folder='s3://bucket': expected a path on this machine, got a URL"):
+        export_tiles(sealer.trail, "s3://bucket")
+    assert not (tmp_path / "s3:").exists()
+
+
 def test_folder_of_something_else_is_refused_and_stays(tmp_path):
     """Other files, another origin, a checkpoint that is none, an export of more lines, and of another history."""
     sealer = sealed(tmp_path / "a", numbered(0, 300))

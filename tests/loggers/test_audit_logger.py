@@ -100,6 +100,14 @@ def test_auto_export_path_that_is_not_a_path_is_an_error(value):
         AuditLogger(auto_export_path=value)
 
 
+def test_auto_export_path_that_is_a_url_is_an_error():
+    """A URL would be a folder such as ``s3:`` on this machine."""
+    with pytest.raises(
+        AuditValueError, match=r"auto_export_path='s3://bucket': expected a path on this machine, got a URL"
+    ):
+        AuditLogger(auto_export_path="s3://bucket")
+
+
 def test_auto_export_path_of_a_file_is_an_error(tmp_path):
     """An ``auto_export_path`` that is a file is refused at once."""
     (tmp_path / "file").touch()

@@ -231,6 +231,8 @@ ID = uuid.UUID("0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c")
         ({"user_id": ("ann", "bob")}, "user_id", {"ann", "bob"}),
         ({"user_id": {"ann"}}, "user_id", {"ann"}),
         ({"user_id": frozenset({"ann"})}, "user_id", {"ann"}),
+        ({"user_id": {"ann": 1, 7: 2}.keys()}, "user_id", {"ann", "7"}),
+        ({"user_id": {1: "ann"}.values()}, "user_id", {"ann"}),
         ({"user_id": []}, "user_id", set()),
         ({"user_id": 7}, "user_id", {"7"}),
         ({"user_id": Number.SEVEN}, "user_id", {"7"}),
@@ -399,9 +401,11 @@ def test_microseconds_identify_every_time_of_the_calendar(time):
     assert dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds(time)) == time
 
 
-@pytest.mark.parametrize(("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError)])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError), (10**20, ValueError)]
+)
 def test_invalid_integer_raises_an_error_that_names_the_parameter(value, kind):
-    """A parameter that is not an integer raises a TypeError, one that is too small a ValueError."""
+    """A parameter that is not an integer raises a TypeError, one that is too small or beyond all memory a ValueError."""
     with pytest.raises(kind, match="limit="):
         require_integer("limit", value, least=0)
 

@@ -269,3 +269,10 @@ def test_other_type_of_time_is_a_type_error():
     """A number could be seconds, days or a year: it is an error that names what is expected."""
     with pytest.raises(AuditTypeError, match="since=7: expected a datetime, a date, a timedelta or a text"):
         resolve_time("since", 7, NOW)
+
+
+@pytest.mark.parametrize("age", [dt.timedelta.min, dt.timedelta.max])
+def test_age_beyond_the_calendar_is_an_error(age):
+    """A time before the year 1 is an error of this library, as is the same age as a text."""
+    with pytest.raises(AuditValueError, match=r"since=datetime\.timedelta.*: expected a time since the year 1"):
+        resolve_time("since", age, NOW, dt.UTC)

@@ -81,6 +81,7 @@ def test_a_path_that_is_not_a_regular_file_is_refused(tmp_path, make, what):
 
 @pytest.mark.parametrize(("arguments", "error", "match"), [
     ({"filename": 7}, AuditTypeError, "filename=7"),
+    ({"filename": "s3://bucket/audit.jsonl"}, AuditValueError, "expected a path on this machine, got a URL"),
     ({"filename": "x", "maxByte": 4}, AuditTypeError, "'maxByte' of AuditFileHandler: expected one of filename"),
     ({"filename": "x", "maxBytes": -1}, AuditValueError, "maxBytes=-1"),
     ({"filename": "x", "maxBytes": "10 MB"}, AuditTypeError, "maxBytes='10 MB'"),

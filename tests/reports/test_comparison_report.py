@@ -209,7 +209,22 @@ def test_hostile_texts_stay_texts():
             AuditValueError,
             "the beginning to 2025-01-15T12:00:00.000000Z: expected a period that does not overlap 2024-12",
         ),
+        (
+            {"against_start_time": NOON},
+            AuditValueError,
+            "2025-01-15T12:00:00.000000Z to now: expected a period that does not overlap the beginning to now",
+        ),
         ({"against": "old.jsonl"}, AuditTypeError, "against='old.jsonl': expected an AuditHandler"),
+        (
+            {"month": "2025-01", "against_start_time": NOON.date()},
+            AuditTypeError,
+            "got date; a date, a timedelta or a text belongs to against_since=",
+        ),
+        (
+            {"month": "2025-01", "against_since": "2025-01-02", "against_until": "2025-01-01"},
+            AuditValueError,
+            "expected against_since not to be later than against_until",
+        ),
         ({"month": "2025-01", "start_time": NOON}, AuditValueError, "expected either a month or a start_time"),
         ({"start_time": dt.datetime(1, 1, 2, tzinfo=dt.UTC)}, AuditValueError, "as much time before it"),
     ],

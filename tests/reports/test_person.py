@@ -333,6 +333,7 @@ def test_hostile_texts_stay_texts(person):
         ({"person": ""}, AuditTypeError, "person='': expected an identity"),
         ({"person": None}, AuditTypeError, "person=None: expected an identity"),
         ({"members": "target"}, AuditTypeError, "members='target': expected a list"),
+        ({"members": ["target", 3]}, AuditTypeError, "expected a list of texts, got int"),
         ({"members": ["metadata."]}, AuditValueError, "expected members of the metadata"),
         ({"newest": -1}, AuditValueError, "newest=-1"),
         ({"redactors": [Redactor()]}, AuditValueError, "secret=None: expected a secret"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reporting import Events, stored
 
-from structlog_audit import AuditValueError
+from structlog_audit import AuditError, AuditValueError
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.times import checked_zone, zone_name
 from structlog_audit.reports import comparison_report, compliance_report, person_report
@@ -277,3 +277,45 @@ def test_machine_without_time_zones_is_an_error_with_the_remedy(monkeypatch):
 def test_zone_has_a_name(zone, name):
     """A zone of the database has its name, any other one its own text."""
     assert zone_name(zone) == name
+
+
+@pytest.mark.parametrize("report", [compliance_report, lambda source, **range: person_report(source, "ann", **range)])
+@pytest.mark.parametrize(
+    ("spoken", "exact"),
+    [
+        ({"since": "yesterday"}, {"start_time": at("2025-12-30T23:00Z")}),
+        ({"since": dt.date(2025, 12, 31)}, {"start_time": at("2025-12-30T23:00Z")}),
+        (
+            {"since": dt.timedelta(hours=30), "until": "6h"},
+            {"start_time": AFTER - 30 * HOUR, "end_time": AFTER - 6 * HOUR},
+        ),
+    ],
+)
+def test_range_as_people_say_it_is_that_of_the_zone(report, spoken, exact):
+    """The bounds `since` and `until` count from the present time of the source, in days of the zone of the report."""
+    source = events_each_hour(at("2025-12-30T00:00Z"), AFTER)
+    assert report(source, tz=BERLIN, **spoken).to_dict() == report(source, tz=BERLIN, **exact).to_dict()
+
+
+def test_ranges_of_a_comparison_as_people_say_them():
+    """Both ranges take texts; without a zone, their days are those of UTC."""
+    source = events_each_hour(at("2025-12-28T00:00Z"), AFTER)
+    found = comparison_report(
+        source, since="yesterday", against_since="2025-12-28", against_until="2025-12-29"
+    ).to_dict()
+    assert (found["before"]["total"], found["now"]["total"]) == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ("range", "message"),
+    [
+        ({"since": "7d", "start_time": AFTER}, "since='7d': expected one of them"),
+        ({"until": "never"}, "until='never': expected a time"),
+        ({"since": "1d", "until": "2d"}, "since='1d', until='2d': expected since not to be later than until"),
+        ({"month": "2025-01", "since": "7d"}, "month='2025-01': expected either a month or a start_time"),
+    ],
+)
+def test_mistake_in_a_range_as_people_say_it_is_an_error(range, message):
+    """A bound that is given twice, is no time or lies after the other one is an error that names the parameter."""
+    with pytest.raises(AuditError, match=re.escape(message)):
+        compliance_report(Events([], now=AFTER), **range)

@@ -147,16 +147,15 @@ def test_users_of_two_trails_are_those_of_duckdb(tmp_path, engine):
 
 
 @on_local
-@pytest.mark.parametrize("conditions", [20, pytest.param(5_000, marks=pytest.mark.long)])
-def test_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engine, conditions):
+def test_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engine):
     """Buffer, files, DuckDB and Spark find the same events for all filters, with and without tests of fields."""
-    check_random_conditions(tmp_path_factory, engine, conditions)
+    check_random_conditions(tmp_path_factory, engine, 20)
 
 
 @pytest.mark.long
-def test_random_conditions_have_equal_answers_on_servers(tmp_path_factory, engine):
-    """The same for some hundred filters on a cluster and over Connect."""
-    check_random_conditions(tmp_path_factory, engine, 300)
+def test_5000_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engine):
+    """The same for many filters, in a Java process, on a cluster and over Connect."""
+    check_random_conditions(tmp_path_factory, engine, 5_000)
 
 
 def check_random_conditions(tmp_path_factory, engine, conditions):

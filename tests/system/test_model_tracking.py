@@ -151,6 +151,15 @@ connection.close()
 print(json.dumps(Counter(event.operation for event in handler.iter_events())))
 """
 
+DJANGO_BOUND = """
+from shop.models import Counter as Code
+with connection.cursor() as cursor:
+    cursor.execute("INSERT INTO shop_counter SELECT 'a%s' || n, 0 FROM generate_series(1, 66000) n")
+changed = Code.objects.update(value=F("value") + 1)
+connection.close()
+print(json.dumps([changed, handler.count_events(operation="shop.counter.update")]))
+"""
+
 SQLALCHEMY_MANY = """
 with engine.begin() as connection:
     connection.execute(insert(Tag), [{"name": str(name)} for name in range(int(sys.argv[1]))])
@@ -245,6 +254,15 @@ def test_statement_on_more_rows_than_it_has_parameters_is_recorded(database, scr
     """An update or delete of 70,000 rows is executed and recorded; PostgreSQL accepts 65,535 parameters."""
     counts = outcome(script, database, 70_000)
     assert counts == {f"{label}.{verb}": 70_000 for verb in ("create", "update", "delete")}
+
+
+def test_django_records_more_rows_than_a_server_binds_parameters(postgresql_socket):
+    """With parameters that the server binds, an update of more rows than these is executed and recorded."""
+    database = empty_postgresql(postgresql_socket)
+    settings = json.loads(database["DJANGO"])
+    settings["OPTIONS"] = {"server_side_binding": True}
+    database["DJANGO"] = json.dumps(settings)
+    assert outcome(DJANGO + DJANGO_BOUND, database) == [66_000, 66_000]
 
 
 SQLALCHEMY_CASES = {

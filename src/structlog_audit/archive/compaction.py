@@ -57,8 +57,8 @@ from structlog_audit.archive.promotion import (
 )
 from structlog_audit.archive.rows import COLUMNS, SPOOL_COLUMNS, Row, events_in
 from structlog_audit.archive.seal_copies import SealCopier
-from structlog_audit.archive.storage import open_storage
-from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditWriteError
+from structlog_audit.archive.storage import Storage, open_storage
+from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.integrity.sealed_ranges import SealedRanges
 from structlog_audit.integrity.standalone.verify_trail import SealError
 from structlog_audit.trail.reading.decoder import LineDecoder
@@ -156,6 +156,8 @@ def compact(
         raise AuditReadError(f"{os.fspath(trail)!r}: expected the active file of a trail, got a stream")
 
     storage = open_storage(to, storage_options, name="to")
+    for found in trails:
+        _require_other_folder(storage, found)
     database = Database(storage)
 
     try:
@@ -212,6 +214,15 @@ def _names(promote: Iterable[str]) -> Iterable[str]:
     if isinstance(promote, str) or not isinstance(promote, Iterable):
         raise AuditTypeError(f"promote={promote!r}: expected a list of names, got {type(promote).__name__}")
     return promote
+
+
+def _require_other_folder(storage: Storage, trail: Trail) -> None:
+    """Raise `AuditValueError` if *storage* is the folder of *trail*, which would then name the archive alone."""
+    folder = os.path.dirname(os.path.realpath(trail.path))
+    if os.path.realpath(storage.root) == folder:
+        raise AuditValueError(
+            f"to={storage.root!r}: expected a folder without trails, got that of {trail.path!r}: name a folder in it"
+        )
 
 
 class _Lost(Exception):  # noqa: N818

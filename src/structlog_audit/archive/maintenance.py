@@ -112,23 +112,37 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 def merge(
-    archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None, now: Clock = _utc_now
+    archive: str | os.PathLike[str],
+    *,
+    storage_options: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+    now: Clock = _utc_now,
 ) -> Merged:
     """Merge the data files of one trail and day into one, where there are several.
 
     The replaced files stay until `gc` deletes them.
 
+    Args:
+        archive: The archive.
+        storage_options: Parameters of fsspec's file system, for a URL.
+        progress: Called with the number of bytes of data files merged so far.
+        now: The clock.
+
     Raises:
         AuditReadError: The archive cannot be read.
         AuditWriteError: It cannot be written, or a merged file would not hold the same rows.
     """
-    before = after = 0
+    before = after = done = 0
 
     with opened_log(archive, storage_options) as (log, database):
         for files in _mergeable(log.snapshot):
             if _merge(log, database, files, now()):
                 before += len(files)
                 after += 1
+
+            done += sum(file.size for file in files)
+            if progress is not None:
+                progress(done)
 
     return Merged(before, after)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from structlog_audit._validation import require_callable, require_integer, require_path
-from structlog_audit.archive.storage import Storage, is_url, open_storage
+from structlog_audit._validation import is_url, require_callable, require_integer, require_path
+from structlog_audit.archive.storage import Storage, open_storage
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.engine import SharedProgress
 
@@ -67,7 +67,8 @@ def open_archive(
         AuditReadError: There is no archive at a path, it is damaged or of a newer version, the extra ``archive`` is missing,
             there is no trail at one of *live*, or Spark cannot be reached.
         AuditTypeError: A parameter has the wrong type: several archives are parameters of their own, not a list.
-        AuditValueError: The engine is unknown, *memory_limit* is not a size, or *storage_options* are given for a folder.
+        AuditValueError: The engine is unknown, *memory_limit* is not a size, *storage_options* are given for a folder, or a
+            text is empty.
     """
     names = [require_path("path", name, _ONE_BY_ONE) for name in (path, *others)]
     require_engine(engine)
@@ -111,11 +112,17 @@ def require_host(host: Any) -> str:
 
     Raises:
         AuditTypeError: It is not a text.
+        AuditValueError: It is empty.
     """
-    if host is not None and not isinstance(host, str):
-        raise AuditTypeError(f"host={host!r}: expected the name of a host, got {type(host).__name__}")
+    if host is None:
+        return os.uname().nodename
 
-    return host or os.uname().nodename
+    if not isinstance(host, str):
+        raise AuditTypeError(f"host={host!r}: expected the name of a host, got {type(host).__name__}")
+    if not host:
+        raise AuditValueError(f"host={host!r}: expected the name of a host, got an empty text")
+
+    return host
 
 
 def _sources(live: Any) -> list[Source]:

@@ -15,16 +15,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from structlog_audit._validation import require_path
+from structlog_audit._validation import require_local, require_path
 from structlog_audit.archive.actions import Coverage, DataFile, SealCopy
 from structlog_audit.archive.database import Database, file_digest
 from structlog_audit.archive.delta_log import LOG_FOLDER, DeltaLog, Snapshot
-from structlog_audit.archive.opening import opened_log
+from structlog_audit.archive.opening import is_archive, opened_log
 from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, has_root, head_of, read_copy, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
-from structlog_audit.archive.segment_content import is_pruned, segment_bytes
+from structlog_audit.archive.segment_content import is_cut, segment_bytes
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX, require_folder
-from structlog_audit.exceptions import AuditReadError, AuditWriteError
+from structlog_audit.exceptions import AuditReadError, AuditValueError, AuditWriteError
 from structlog_audit.export import made_folder
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.seal_folder import FOLDER_MODE
@@ -114,10 +114,14 @@ def restore(
     Raises:
         AuditReadError: The archive cannot be read, or does not give the bytes of a segment.
         AuditWriteError: *to* is a file, or a file exists already with other bytes.
+        AuditValueError: *to* is empty, a URL or an archive.
         OSError: The system could not write a file.
     """
-    folder_of_all = require_path("to", to, "the path of a folder")
+    folder_of_all = require_local("to", require_path("to", to, "the path of a folder"))
     require_folder(folder_of_all)
+    if is_archive(folder_of_all):
+        raise AuditValueError(f"to={folder_of_all!r}: expected a folder for segments, got that of an archive")
+
     files = []
     pruned = []
     written = 0
@@ -128,7 +132,7 @@ def restore(
 
         for key, target in targets.items():
             ranges = snapshot.segments[key]
-            if is_pruned(ranges, snapshot):
+            if is_cut(log, database, ranges):
                 pruned.append(ranges[0].name)
                 continue
 
@@ -191,7 +195,7 @@ def verify(
             findings += _check_seal(log, copy)
 
         for ranges in snapshot.segments.values():
-            if is_pruned(ranges, snapshot):
+            if is_cut(log, database, ranges):
                 pruned += 1
                 continue
 
@@ -331,7 +335,7 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     size = 0
 
     try:
-        with open(unfinished, "wb") as file:
+        with open(unfinished, "wb", opener=_open_private) as file:
             for coverage in ranges:
                 digest = hashlib.sha256()
 
@@ -360,6 +364,11 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
             os.unlink(unfinished)
 
     return size
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that is new, for its owner only, as the files of a trail are."""
+    return os.open(path, flags, 0o600)
 
 
 def _are_equal(path: str, other: str) -> bool:

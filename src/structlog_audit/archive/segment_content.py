@@ -8,7 +8,7 @@ import msgspec
 
 from structlog_audit.archive.actions import Coverage, DataFile
 from structlog_audit.archive.archived_bytes import Gap, OnDamage, archived_bytes, decode_gaps, provable_bytes
-from structlog_audit.archive.database import Database, identifier, quoted
+from structlog_audit.archive.database import Database, identifier, parquet, quoted
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.promotion import Path, pointer, promoted_columns
 from structlog_audit.archive.storage import Storage
@@ -90,3 +90,27 @@ def is_pruned(ranges: list[Coverage], snapshot: Snapshot) -> bool:
         return False
     first = before.timestamp() * 1_000_000
     return any(coverage.least is not None and coverage.least < first for coverage in ranges)
+
+
+def is_cut(log: DeltaLog, database: Database, ranges: list[Coverage]) -> bool:
+    """Return whether rows of a segment are gone with days that were pruned. What was archived later has all of them."""
+    if not is_pruned(ranges, log.snapshot):
+        return False
+
+    try:
+        return any(_row_count(log, database, coverage) < coverage.stop_number - coverage.first for coverage in ranges)
+    except (AuditReadError, OSError):
+        # A data file that cannot be read is a finding of its own.
+        return True
+
+
+def _row_count(log: DeltaLog, database: Database, coverage: Coverage) -> int:
+    """Return the number of rows that the archive has of *coverage*."""
+    locations = [log.storage.location(file.path) for file in data_files_of(log.snapshot, coverage)]
+    if not locations:
+        return 0
+
+    within = f"n >= {coverage.first} AND n < {coverage.stop_number}"
+    ((count,),) = database.rows(f"SELECT count(*) FROM {parquet(locations)} WHERE {within}")
+
+    return int(count)

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from structlog_audit._validation import require_path
+from structlog_audit._validation import is_url, require_path
 from structlog_audit._version import check_versions
 from structlog_audit.exceptions import AuditError, AuditReadError, AuditTypeError, AuditValueError, AuditWriteError
-from structlog_audit.trail.writing.filesystem import sync_folder
+from structlog_audit.trail.writing.filesystem import create_folders, sync_folder
 
 UNFINISHED_SUFFIX = ".unfinished"
 """The end of the names of files that are still being written."""
@@ -170,12 +171,23 @@ class LocalStorage:
 
     @contextmanager
     def _unfinished(self, target: str) -> Iterator[str]:
-        """Provide a name beside *target*, which is free again afterwards."""
+        """Provide a name beside *target*, which is free again afterwards.
+
+        An error of the system that names no file, such as that of a full disk, names *target*.
+        """
         folder = os.path.dirname(target)
+        # The trail is its owner's alone, and so is a new archive: who may enter the folder of an existing one may read it.
+        for entered in create_folders(os.path.abspath(self.root)):
+            sync_folder(entered)
         _make_folder(folder)
         unfinished = os.path.join(folder, f".{secrets.token_hex(6)}{UNFINISHED_SUFFIX}")
+
         try:
             yield unfinished
+        except OSError as error:
+            if error.filename is None:
+                error.filename = target
+            raise
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(unfinished)
@@ -316,7 +328,7 @@ def open_storage(
     Raises:
         AuditReadError: fsspec or the package of the store is missing.
         AuditTypeError: *root* is not a path, or *options* are not a dictionary with texts as keys.
-        AuditValueError: *options* are given for a folder, or *root* has a null character.
+        AuditValueError: *options* are given for a folder, or *root* is empty, or has a null character or, in a URL, a pattern.
     """
     text = require_path(name, root, "the folder or the URL of an archive")
     if options is not None and not isinstance(options, dict):
@@ -328,10 +340,18 @@ def open_storage(
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if is_url(text):
+        if _has_pattern(text):
+            raise AuditValueError(
+                f"{name}={text!r}: expected a URL without *, ? and [, which are patterns in object stores"
+            )
         return ObjectStorage(text, options or {})
     if options:
         raise AuditValueError(f"storage_options={options!r}: expected a URL such as s3://bucket/audit, got {text!r}")
     return LocalStorage(text)
+
+
+_has_pattern = re.compile(r"[*?\[]").search
+"""Matches a URL that fsspec and DuckDB take for a pattern: they would find other objects, or none."""
 
 
 def access_denied(location: str) -> AuditReadError:
@@ -353,12 +373,6 @@ def require_folder(path: str) -> None:
         raise AuditWriteError(
             f"{path!r}: expected a folder, got the file {existing!r}: name a folder, which is created if it is missing"
         )
-
-
-def is_url(path: str) -> bool:
-    """Return whether *path* names an object store rather than a file."""
-    scheme, separator, _ = path.partition("://")
-    return bool(separator) and scheme.isalnum()
 
 
 def _make_folder(path: str) -> None:

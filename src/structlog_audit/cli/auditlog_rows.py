@@ -11,7 +11,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from structlog_audit.exceptions import AuditDecodeError, AuditValueError
 
@@ -38,24 +38,31 @@ def rows_in(path: str) -> Iterator[dict[str, Any]]:
         AuditDecodeError: The file, or a row, has another form.
         OSError: The file cannot be read.
     """
-    with Path(path).open(encoding="utf-8") as file:
-        first = file.read(1)
-        file.seek(0)
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            yield from _rows_from(file, path)
+    except UnicodeDecodeError as error:
+        raise AuditDecodeError(f"{path}: expected text in UTF-8, got {error}; unpack a compressed file first") from None
 
-        # A list is one text, of jsonl each line is one.
-        if first != "{":
-            yield from _rows_of(file.read(), f"{path}:1")
-            return
 
-        for number, text in enumerate(file, 1):
-            if text.strip():
-                yield from _rows_of(text, f"{path}:{number}")
+def _rows_from(file: TextIO, path: str) -> Iterator[dict[str, Any]]:
+    first = file.read(1)
+    file.seek(0)
+
+    # A list is one text, of jsonl each line is one.
+    if first != "{":
+        yield from _rows_of(file.read(), f"{path}:1")
+        return
+
+    for number, text in enumerate(file, 1):
+        if text.strip():
+            yield from _rows_of(text, f"{path}:{number}")
 
 
 def _rows_of(text: str, where: str) -> list[dict[str, Any]]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AuditDecodeError(f"{where}: expected JSON of dumpdata, got {error}") from None
 
     rows = value if isinstance(value, list) else [value]
@@ -72,11 +79,19 @@ def is_log_entry(row: Mapping[str, Any]) -> bool:
 
 def content_types(rows: Iterator[dict[str, Any]]) -> dict[Any, str]:
     """Return the labels of models by the keys of their content types."""
-    return {
-        row["pk"]: f"{row['fields']['app_label']}.{row['fields']['model']}"
-        for row in rows
-        if row["model"] == _CONTENT_TYPES
-    }
+    found = {}
+    for row in rows:
+        key = row.get("pk")
+
+        # Of --natural-primary, they have no keys, and nothing refers to one.
+        if row["model"] == _CONTENT_TYPES and _is_plain_key(key):
+            names = [str(row["fields"].get(name)) for name in ("app_label", "model")]
+            found[key] = ".".join(names)
+    return found
+
+
+def _is_plain_key(key: Any) -> bool:
+    return isinstance(key, int | str)
 
 
 def event_fields(row: Mapping[str, Any], models: Mapping[Any, str]) -> tuple[str, dict[str, Any]]:
@@ -90,9 +105,10 @@ def event_fields(row: Mapping[str, Any], models: Mapping[Any, str]) -> tuple[str
     members = row["fields"]
 
     label = _label_of(members["content_type"], models, where)
-    verb = _VERBS.get(members["action"])
+    action = members["action"]
+    verb = _VERBS.get(action) if isinstance(action, int) else None
     if verb is None:
-        raise AuditValueError(f"{where}: action={members['action']!r}: expected 0, 1, 2 or 3")
+        raise AuditValueError(f"{where}: action={action!r}: expected 0, 1, 2 or 3")
 
     metadata = {
         "happened_at": _time(members["timestamp"], where),
@@ -118,7 +134,7 @@ def _label_of(content_type: Any, models: Mapping[Any, str], where: str) -> str:
     # With --natural-foreign it is the label itself.
     if isinstance(content_type, list):
         return _key_text(content_type, ".")
-    if content_type not in models:
+    if not _is_plain_key(content_type) or content_type not in models:
         raise AuditValueError(
             f"{where}: content_type={content_type!r}: expected a content type of the file:"
             " use dumpdata contenttypes auditlog.LogEntry"

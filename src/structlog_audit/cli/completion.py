@@ -34,7 +34,7 @@ def complete_words(context: typer.Context, incomplete: str) -> list[str]:
     *_, before_last, last = ("", "", *words)
     if last == "=":
         return _values(before_last, words)
-    if not incomplete and last in FIELDS:
+    if not incomplete and last.removesuffix("!") in FIELDS:
         return _values(last, words)
 
     field, sign, _ = incomplete.partition("=")
@@ -79,6 +79,8 @@ def _values(field: str, words: Iterable[str]) -> list[str]:
     from structlog_audit.events.event import EventStatus, Kind
     from structlog_audit.query.filters import CLASSES
 
+    # That of status!=FAILURE comes with the first half of its sign.
+    field = field.removesuffix("!")
     if field == "operation":
         return _operations(words)
     if field == "operation_class":

@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from structlog_audit._validation import require_local
 from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.exceptions import AuditValueError
 
 
 def require_free(path: str, *, force: bool) -> None:
-    """Raise `UsageError` if a file exists at *path* and may not be replaced, or a folder. ``-`` is stdout."""
+    """Raise `UsageError` if a file exists at *path* and may not be replaced, a folder, or if it is a URL. ``-`` is stdout."""
+    try:
+        require_local("path", path)
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
+
     if path != "-" and os.path.isdir(path):
         raise UsageError(f"{path}: expected the path of a file, got a folder")
     if path != "-" and not force and os.path.lexists(path):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import msgspec
 
+from structlog_audit._validation import MOST
 from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Condition, Selection, build_selection, split_words, wanted_values
@@ -75,8 +76,10 @@ class Reading:
 
     def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
-        found = self.select(newest_first=newest_first, at_most=at_most)
-        events = islice(found, at_most)
+        # No command refuses a number of lines for its size.
+        limit = None if at_most is None else min(at_most, MOST)
+        found = self.select(newest_first=newest_first, at_most=limit)
+        events = islice(found, limit)
 
         return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 

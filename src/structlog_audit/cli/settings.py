@@ -66,7 +66,9 @@ class Settings:
             if message.startswith((f"--{name}=", f"--{name}:")):
                 return f"{self.path!r}: {message.removeprefix('--')}"
 
-            if any(quoted in message for quoted in _quoted(values[name])):
+            # A choice that another option excludes is not quoted.
+            is_mentioned = f"--{name} " in message
+            if is_mentioned or any(quoted in message for quoted in _quoted(values[name])):
                 return f"{self.path!r}: {message}"
 
         return message

@@ -13,8 +13,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from enum import StrEnum
-from typing import Any
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,9 @@ Identifier = object
 """An id as applications have it: text, an integer, a UUID, an Enum, or an object whose text is an id, such as a ULID.
 
 A value that is none, such as a list, is kept in the metadata and marked."""
+
+OperationName = str | Enum
+"""The name of an operation as applications have it; an Enum counts by its value."""
 
 INTENT_ID = "intent_id"
 """The metadata member that links an outcome to the event of its intent."""
@@ -129,6 +132,13 @@ def rfc3339(timestamp: dt.datetime) -> str:
     return text[:26] + "Z"
 
 
+if TYPE_CHECKING:
+    AnyOperation = OperationType | Operation
+else:
+    # msgspec has no schema for a union with a class of ours. A schema of an event is one of its JSON.
+    AnyOperation = str
+
+
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One recorded fact: a user's operation on entries, its time and its outcome.
 
@@ -141,7 +151,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: str
     timestamp: dt.datetime
-    operation: OperationType | Operation
+    operation: AnyOperation
     user_id: str | None = None
     session_id: str | None = None
     entry_ids: list[str] = []
@@ -204,5 +214,34 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
         return members
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        """Return the schema with which pydantic takes an event as it is, and writes the plain JSON values of `to_dict`."""
+        # No dependency of this library: pydantic alone calls this.
+        from pydantic_core import core_schema
+
+        fields = {
+            name: core_schema.typed_dict_field(handler.generate_schema(kind), required=name != "kind")
+            for name, kind in _PLAIN_VALUES.items()
+        }
+        members = core_schema.typed_dict_schema(fields)
+        writer = core_schema.plain_serializer_function_ser_schema(cls.to_dict, return_schema=members)
+        return core_schema.is_instance_schema(cls, serialization=writer)
+
+
+_PLAIN_VALUES: dict[str, Any] = {
+    "event_id": str,
+    "timestamp": str,
+    "operation": str,
+    "user_id": str | None,
+    "session_id": str | None,
+    "entry_ids": list[str],
+    "metadata": dict[str, Any],
+    "status": str,
+    "error_message": str | None,
+    "duration_ms": float | None,
+    "kind": str,
+}
+"""The types of the values in `AuditEvent.to_dict`."""
 
 Mapping.register(AuditEvent)

@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from structlog_audit._validation import require_local
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.export import made_folder, write_atomically
 from structlog_audit.integrity.errors import raising
@@ -69,7 +70,7 @@ def export_tiles(trail: str | os.PathLike[str], folder: str | os.PathLike[str]) 
         folder: A new or an empty folder, or one with an earlier export of this trail.
 
     Raises:
-        AuditValueError: The folder has other files, or an export of another trail.
+        AuditValueError: The folder has other files, or an export of another trail, or is a URL.
         AuditReadError: Trail or seal cannot be read, or are not as they were sealed.
         OSError: The folder cannot be written.
     """
@@ -82,7 +83,7 @@ def export_tiles(trail: str | os.PathLike[str], folder: str | os.PathLike[str]) 
         if root_at(checkpoint.size, hashes.read) != checkpoint.root:
             raise SealError("BAD_SEAL", _DAMAGED)
 
-        target = _Target(os.fspath(folder), checkpoint, hashes)
+        target = _Target(require_local("folder", os.fspath(folder)), checkpoint, hashes)
         runs = _runs_of(path, hashes, checkpoint.size)
         with made_folder(Path(folder)), target.cleared_after_failure():
             try:

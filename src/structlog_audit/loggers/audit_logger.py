@@ -20,13 +20,15 @@ import logging
 import os
 import weakref
 from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
-from structlog_audit._validation import require_integer
+from structlog_audit._validation import require_integer, require_local
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload
 from structlog_audit.events.conversion import convert
-from structlog_audit.events.event import AuditEvent, Identifier
+from structlog_audit.events.event import AuditEvent, Identifier, OperationName
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.auto_export import AutoExport
@@ -43,6 +45,12 @@ from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
 from structlog_audit.recording.queue_entry import LOST, QueueEntry
+
+Identifiers = Collection[Identifier] | UUID
+"""The ids of entries, or one id; a text is one."""
+
+Duration = float | Decimal | dt.timedelta
+"""A number of milliseconds, or a timedelta."""
 
 _instances: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
 
@@ -107,14 +115,14 @@ class AuditLogger(EventSource):
 
     async def log_event(
         self,
-        operation: str,
+        operation: OperationName,
         user_id: Identifier | None = None,
         session_id: Identifier | None = None,
-        entry_ids: Collection[Identifier] | None = None,
+        entry_ids: Identifiers | None = None,
         metadata: Mapping[str, object] | None = None,
         status: str | bool | int | None = None,
         error_message: str | BaseException | None = None,
-        duration_ms: float | dt.timedelta | None = None,
+        duration_ms: Duration | None = None,
     ) -> AuditEvent:
         """Record an event, and return it as recorded.
 
@@ -142,14 +150,14 @@ class AuditLogger(EventSource):
 
     def record(
         self,
-        operation: str,
+        operation: OperationName,
         user_id: Identifier | None = None,
         session_id: Identifier | None = None,
-        entry_ids: Collection[Identifier] | None = None,
+        entry_ids: Identifiers | None = None,
         metadata: Mapping[str, object] | None = None,
         status: str | bool | int | None = None,
         error_message: str | BaseException | None = None,
-        duration_ms: float | dt.timedelta | None = None,
+        duration_ms: Duration | None = None,
     ) -> AuditEvent:
         """Record an event, and return it as recorded.
 
@@ -158,7 +166,7 @@ class AuditLogger(EventSource):
         fields = _fields(user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
         return self._recorded(operation, fields, self._log._record(logging.INFO, operation, fields))
 
-    def _recorded(self, operation: str, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
+    def _recorded(self, operation: OperationName, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
         """Return the event with *operation* and *fields*, which the handlers acknowledged with *entry*."""
         if entry is None or not entry.line:
             # The event was muted, or submitted from within a commit. Return it as it would have been recorded.
@@ -172,7 +180,7 @@ class AuditLogger(EventSource):
 
     async def get_events(
         self,
-        operation: str | None = None,
+        operation: OperationName | None = None,
         user_id: str | None = None,
         session_id: str | None = None,
         status: str | None = None,
@@ -252,11 +260,11 @@ class AuditLogger(EventSource):
 def _fields(
     user_id: Identifier | None,
     session_id: Identifier | None,
-    entry_ids: Collection[Identifier] | None,
+    entry_ids: Identifiers | None,
     metadata: Mapping[str, object] | None,
     status: str | bool | int | None,
     error_message: str | BaseException | None,
-    duration_ms: float | dt.timedelta | None,
+    duration_ms: Duration | None,
 ) -> dict[str, Any]:
     """Return the members beside the operation that are given; the others may be bound.
 
@@ -303,7 +311,7 @@ def _handler(
 
 def _folder(path: str | os.PathLike[str]) -> Path:
     try:
-        folder = Path(os.fsdecode(path))
+        folder = Path(require_local("auto_export_path", os.fsdecode(path)))
     except TypeError:
         raise AuditTypeError(f"auto_export_path={path!r}: expected the path of a folder") from None
 

@@ -28,6 +28,7 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import OPENTELEMETRY_TRACE, with_context
+from structlog_audit.events.event import OperationName
 from structlog_audit.events.handoff import RESERVED, awaited, hand_over
 from structlog_audit.events.log_record import error_of, resolve_operation
 from structlog_audit.events.member_values import attempt
@@ -128,52 +129,52 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     Each method raises `AuditWriteError` if the event could not be recorded and the handler has ``on_error="raise"``.
     """
 
-    def info(self, operation: str | None = None, /, **fields: Any) -> None:
+    def info(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event at level INFO: SUCCESS, unless *fields* state another status."""
         self._record(logging.INFO, operation, fields)
 
-    def warning(self, operation: str | None = None, /, **fields: Any) -> None:
+    def warning(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event at level WARNING: SUCCESS, unless *fields* state another status."""
         self._record(logging.WARNING, operation, fields)
 
-    def error(self, operation: str | None = None, /, **fields: Any) -> None:
+    def error(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event at level ERROR: FAILURE, unless *fields* state another status."""
         self._record(logging.ERROR, operation, fields)
 
-    def critical(self, operation: str | None = None, /, **fields: Any) -> None:
+    def critical(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event at level CRITICAL: FAILURE, unless *fields* state otherwise."""
         self._record(logging.CRITICAL, operation, fields)
 
-    def exception(self, operation: str | None = None, /, **fields: Any) -> None:
+    def exception(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event at level ERROR for the exception being handled.
 
         The exception becomes its ``error_message``.
         """
         self._record(logging.ERROR, operation, {"exc_info": True, **fields})
 
-    async def ainfo(self, operation: str | None = None, /, **fields: Any) -> None:
+    async def ainfo(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event as `info` does, without blocking the event loop."""
         await self._arecord(logging.INFO, operation, fields)
 
-    async def awarning(self, operation: str | None = None, /, **fields: Any) -> None:
+    async def awarning(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event as `warning` does, without blocking the event loop."""
         await self._arecord(logging.WARNING, operation, fields)
 
-    async def aerror(self, operation: str | None = None, /, **fields: Any) -> None:
+    async def aerror(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event as `error` does, without blocking the event loop."""
         await self._arecord(logging.ERROR, operation, fields)
 
-    async def acritical(self, operation: str | None = None, /, **fields: Any) -> None:
+    async def acritical(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event as `critical` does, without blocking the event loop."""
         await self._arecord(logging.CRITICAL, operation, fields)
 
-    async def aexception(self, operation: str | None = None, /, **fields: Any) -> None:
+    async def aexception(self, operation: OperationName | None = None, /, **fields: Any) -> None:
         """Record an event as `exception` does, without blocking the event loop."""
         await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
     def operation(
         self,
-        operation: str,
+        operation: OperationName,
         /,
         *,
         intent: bool = False,
@@ -204,7 +205,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     async def _arecord(
         self,
         level: int,
-        operation: str | None,
+        operation: OperationName | None,
         fields: dict[str, Any],
         *,
         kind: str | None = None,
@@ -231,7 +232,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     def _record(
         self,
         level: int,
-        operation: str | None,
+        operation: OperationName | None,
         fields: dict[str, Any],
         kind: str | None = None,
         make_waker: Callable[[], Callable[[], None] | None] | None = None,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from structlog_audit.events.event import OperationName
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.block_endings import ExceptionClasses, exception_classes
@@ -45,7 +46,7 @@ _MARK = "_audit_wrapper"
 
 
 def audited(
-    operation: str,
+    operation: OperationName,
     *,
     user_id: Pick | None = None,
     session_id: Pick | None = None,
@@ -109,7 +110,7 @@ class Instrumentation:
 
 def instrument(
     obj: object,
-    operations: Mapping[str, str],
+    operations: Mapping[str, OperationName],
     *,
     user_id: Pick | None = None,
     session_id: Pick | None = None,
@@ -145,7 +146,7 @@ def instrument(
     classes = exception_classes("not_failures", not_failures)
     undo = Instrumentation()
 
-    def wrap(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
+    def wrap(function: Callable[..., Any], operation: OperationName) -> Callable[..., Any]:
         signature = _signature(function)
 
         # Explicit picks override the arguments that are recognised by name.
@@ -272,7 +273,7 @@ class _Wrapper:
 
     outer: Callable[..., Any]
     function: Callable[..., Any]
-    key: tuple[str, str]
+    key: tuple[OperationName, str]
     replaced: Any = None
     is_undone: bool = False
 
@@ -286,7 +287,7 @@ def _wrapper_of(function: Any) -> _Wrapper | None:
 
 def _wrap(
     function: Function,
-    operation: str,
+    operation: OperationName,
     picks: Mapping[str, Pick],
     metadata: Mapping[str, Pick],
     on_result: OnResult | None,
@@ -323,7 +324,7 @@ def _wrap(
     return outer  # type: ignore[no-any-return]
 
 
-def _unwrapped(function: Any, key: tuple[str, str]) -> Any:
+def _unwrapped(function: Any, key: tuple[OperationName, str]) -> Any:
     """Return *function* without a wrapper that records the same operation on the same logger."""
     wrapper = _wrapper_of(function)
     if wrapper is None or wrapper.key != key:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit.events.event import INTENT_ID, EventStatus, Kind
+from structlog_audit.events.event import INTENT_ID, EventStatus, Kind, OperationName
 from structlog_audit.events.event_id import id_of_line
 from structlog_audit.events.foreign_values import mapping_items
 from structlog_audit.events.json_safe import exception_text
@@ -75,7 +75,7 @@ class OperationScope:
     def __init__(
         self,
         record: Recorder,
-        operation: str,
+        operation: OperationName,
         fields: dict[str, Any],
         *,
         intent: bool = False,
@@ -209,7 +209,7 @@ class OperationScope:
         self._start = self._clock()
         self._record(*self._outcome(error), **options)
 
-    def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
+    def _outcome(self, error: BaseException | None) -> tuple[int, OperationName, dict[str, Any]]:
         """Return the level, the operation and the fields of the event.
 
         *error* is the exception that ended the block, if any.
@@ -239,7 +239,7 @@ class OperationScope:
 
 
 @contextlib.contextmanager
-def _not_begun_errors(operation: str) -> Iterator[None]:
+def _not_begun_errors(operation: OperationName) -> Iterator[None]:
     """Name the *operation* that does not begin in an error of recording its intent."""
     try:
         yield

@@ -2,8 +2,8 @@
 
 **Semantics** (the same for every event source):
 
-* Filters combine with AND. An omitted filter, or `ANY`, matches every event. A list, tuple or set matches any of its items;
-  an empty one matches nothing.
+* Filters combine with AND. An omitted filter, or `ANY`, matches every event. A list, tuple, set or view of a dictionary
+  matches any of its items; an empty one matches nothing.
 * ``None`` selects events without a user, session, kind or class. For times and durations it means "no bound". For every other
   filter it is an error: a filter never silently matches everything.
 * ``operation_class`` compares the class of the operation (`structlog_audit.OperationClass`), or ``"unclassified"``.
@@ -18,13 +18,13 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, ForwardRef, Protocol, TypedDict, TypeVar
 
 import msgspec
 
-from structlog_audit.events.event import EventStatus, Identifier, Kind, operation_of, status_of, utc
+from structlog_audit.events.event import EventStatus, Identifier, Kind, OperationName, operation_of, status_of, utc
 from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
 from structlog_audit.events.operation_classes import (
     UNCLASSIFIED,
@@ -46,7 +46,7 @@ class _Any:
 ANY: Final[Any] = _Any()
 """As the value of a filter: the same as leaving the filter out."""
 
-Names = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
+Names = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | KeysView[Any] | ValuesView[Any]
 """A collection of ids or words. A filter with a collection matches any of its items."""
 
 IdFilter = Identifier | Names
@@ -55,10 +55,10 @@ IdFilter = Identifier | Names
 OptionalIdFilter = Identifier | Names | None
 """A filter by an id that an event may lack; ``None`` selects the events without one."""
 
-WordFilter = str | Names
+WordFilter = OperationName | Names
 """A filter by operation or status."""
 
-OptionalWordFilter = str | Names | None
+OptionalWordFilter = OperationName | Names | None
 """A filter by kind or class; ``None`` selects the events without one."""
 
 
@@ -242,7 +242,7 @@ def _refuse_reversed(low_name: str, low: Any, high_name: str, high: Any, given: 
         )
 
 
-_COLLECTIONS = (list, tuple, set, frozenset)
+_COLLECTIONS = (list, tuple, set, frozenset, KeysView, ValuesView)
 
 
 def _accepted_values(name: str, value: Any) -> frozenset[str | None]:

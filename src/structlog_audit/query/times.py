@@ -128,7 +128,10 @@ def resolve_time(name: str, time: Time | None, now: dt.datetime, zone: dt.tzinfo
         return start_of_day(time, zone)
 
     if isinstance(time, dt.timedelta):
-        return utc(now - abs(time))
+        try:
+            return utc(now - abs(time))
+        except OverflowError:
+            raise AuditValueError(f"{name}={time!r}: expected a time since the year 1") from None
 
     expected = "a datetime, a date, a timedelta or a text such as '7d' or 'yesterday 9:00'"
     raise AuditTypeError(f"{name}={time!r}: expected {expected}")

@@ -24,6 +24,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.completeness import Completeness, Source
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
+from structlog_audit.query.times import Time
 from structlog_audit.reports import formatting
 from structlog_audit.reports.aggregation import OperationAggregate, operation_aggregates, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
@@ -183,9 +184,13 @@ def comparison_report(
     month: str | None = None,
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     against: EventSource | None = None,
     against_start_time: dt.datetime | None = None,
     against_end_time: dt.datetime | None = None,
+    against_since: Time | None = None,
+    against_until: Time | None = None,
     tz: dt.tzinfo | str | None = None,
 ) -> ComparisonReport:
     """Return what appeared, vanished or changed in a period of *source*. O(number of events).
@@ -195,9 +200,11 @@ def comparison_report(
         month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``. It is compared with the month before.
         start_time, end_time: A half-open range in place of the month. It is compared with a range of the same length just
             before, or with the month before if it is a month.
+        since, until: The same range as people say it: a date, a timedelta (that long ago), or a text such as ``"7d"``.
         against: Another source to compare with, by default for the same period.
         against_start_time, against_end_time: The range to compare with, in place of the one just before. In the same source,
             it must not overlap the other one, and ends where that begins unless an end is given.
+        against_since, against_until: The same range as people say it.
         tz: The time zone of months, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
 
     Raises:
@@ -209,8 +216,9 @@ def comparison_report(
             raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
 
     clock = source._now()
-    period = period_of(month, start_time, end_time, clock, tz)
-    earlier = period_of(None, against_start_time, against_end_time, clock, tz)
+    period = period_of(month, start_time, end_time, clock, tz, since=since, until=until)
+    spoken: Any = {"since": against_since, "until": against_until, "prefix": "against_"}
+    earlier = period_of(None, against_start_time, against_end_time, clock, tz, **spoken)
     if against is None:
         earlier = _earlier_period(period, earlier, clock)
     elif earlier.is_open:
@@ -237,7 +245,9 @@ def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
             )
         return before
 
-    if given.end is None and _is_before(given.start, period.start):
+    # A period from the first event on has nothing before it.
+    has_earlier_start = period.start is not None and _is_before(given.start, period.start)
+    if given.end is None and has_earlier_start:
         return Period(given.start, period.start, zone=period.zone)
     if _is_before(given.start, period.end) and _is_before(period.start, given.end):
         raise AuditValueError(

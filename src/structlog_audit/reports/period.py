@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from structlog_audit.events.event import rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -68,7 +68,17 @@ def rfc3339_or_none(time: dt.datetime | None) -> str | None:
     return None if time is None else rfc3339(time)
 
 
-def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: Any = None) -> Period:
+def period_of(
+    month: Any,
+    start_time: Any,
+    end_time: Any,
+    now: dt.datetime,
+    tz: Any = None,
+    *,
+    since: Any = None,
+    until: Any = None,
+    prefix: str = "",
+) -> Period:
     """Return the period that the parameters of a report describe.
 
     Args:
@@ -76,6 +86,8 @@ def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: 
         start_time, end_time: The range; None is an open bound. A naive time is in the zone, or local without one.
         now: The time now.
         tz: The zone, or its name; None is UTC.
+        since, until: The same bounds as people say them; days and weeks are those of the zone.
+        prefix: The beginning of the names of these parameters in error messages.
 
     Raises:
         AuditTypeError: The month is not a string, a time is not a datetime, or the zone is neither a tzinfo nor a string.
@@ -83,10 +95,12 @@ def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: 
     """
     given = None if tz is None else checked_zone("tz", tz)
     zone = given or dt.UTC
+    first = _either(f"{prefix}start_time", start_time, f"{prefix}since", since)
+    last = _either(f"{prefix}end_time", end_time, f"{prefix}until", until)
     if month is None:
-        return _period_of_range(start_time, end_time, given, zone)
+        return _period_of_range(first, last, now, given)
 
-    if start_time is not None or end_time is not None:
+    if first.value is not None or last.value is not None:
         raise AuditValueError(f"month={month!r}: expected either a month or a start_time and end_time, got both")
 
     if not isinstance(month, str):
@@ -97,16 +111,39 @@ def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: 
     return Period(start, end, month_of(start, zone), zone)
 
 
-def _period_of_range(start_time: Any, end_time: Any, given: dt.tzinfo | None, zone: dt.tzinfo) -> Period:
-    start = _bound("start_time", start_time, given)
-    end = _bound("end_time", end_time, given)
+class _Bound(NamedTuple):
+    """A bound as it was given: its parameter and its value."""
+
+    name: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}"
+
+
+def _either(name: str, exact: Any, spoken: str, time: Any) -> _Bound:
+    """Return the bound *exact*, or else the *time* as people say it."""
+    if exact is not None and time is not None:
+        raise AuditTypeError(f"{name}={exact!r}, {spoken}={time!r}: expected one of them")
+
+    if exact is not None and not isinstance(exact, dt.datetime):
+        kind = type(exact).__name__
+        raise AuditTypeError(
+            f"{name}={exact!r}: expected a datetime (a naive one is local time), got {kind};"
+            f" a date, a timedelta or a text belongs to {spoken}="
+        )
+    return _Bound(name, exact) if time is None else _Bound(spoken, time)
+
+
+def _period_of_range(first: _Bound, last: _Bound, now: dt.datetime, given: dt.tzinfo | None) -> Period:
+    zone = given or dt.UTC
+    start = _resolved(first, now, given)
+    end = _resolved(last, now, given)
     if start is None or end is None:
         return Period(start, end, None, zone)
 
     if start > end:
-        raise AuditValueError(
-            f"start_time={start_time!r}, end_time={end_time!r}: expected a start_time that is not later than end_time"
-        )
+        raise AuditValueError(f"{first}, {last}: expected {first.name} not to be later than {last.name}")
 
     month = month_of(start, zone)
 
@@ -119,11 +156,10 @@ def _period_of_range(start_time: Any, end_time: Any, given: dt.tzinfo | None, zo
     return Period(start, end, month if is_month else None, zone)
 
 
-def _bound(name: str, value: Any, zone: dt.tzinfo | None) -> dt.datetime | None:
-    if value is not None and not isinstance(value, dt.datetime):
-        kind = type(value).__name__
-        raise AuditTypeError(f"{name}={value!r}: expected a datetime (a naive one is local time), got {kind}")
-    return resolve_time(name, value, dt.datetime.now(dt.UTC), zone)
+def _resolved(bound: _Bound, now: dt.datetime, given: dt.tzinfo | None) -> dt.datetime | None:
+    """Return a bound in UTC. Without a zone, days are those of UTC, but a naive datetime is local time."""
+    zone = given if isinstance(bound.value, dt.datetime) else given or dt.UTC
+    return resolve_time(bound.name, bound.value, now, zone)
 
 
 def period_before(period: Period, now: dt.datetime) -> Period | None:

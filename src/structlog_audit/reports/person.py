@@ -32,6 +32,7 @@ from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.field_tests import METADATA, FieldTest, OneOf
 from structlog_audit.query.filters import Conditions, conditions
 from structlog_audit.query.seal_verdict import SealVerdict
+from structlog_audit.query.times import Time
 from structlog_audit.redaction.erasable import TOKEN
 from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
@@ -93,6 +94,8 @@ def person_report(
     month: str | None = None,
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     tz: dt.tzinfo | str | None = None,
     members: Iterable[str] = (),
     redactors: Iterable[Redactor] = (),
@@ -106,7 +109,7 @@ def person_report(
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
         person: The identity of the person, as in ``user_id``, or their token.
-        month, start_time, end_time, tz: As for `structlog_audit.reports.compliance_report`.
+        month, start_time, end_time, since, until, tz: As for `structlog_audit.reports.compliance_report`.
         members: Members of the metadata that may hold the identity: ``["customer_id", "target.id"]``.
         redactors: A `Redactor` with the secret of each key version under which the trail has pseudonyms.
         vault: The vault with the tokens of persons, or its path.
@@ -122,7 +125,7 @@ def person_report(
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
 
-    period = period_of(month, start_time, end_time, source._now(), tz)
+    period = period_of(month, start_time, end_time, source._now(), tz, since=since, until=until)
     limit = require_integer("newest", newest, least=0)
     known = _person(person, members, redactors, vault)
     aggregates = PersonAggregates(known, registered_operations().extended(operations), limit)
@@ -206,7 +209,12 @@ def _paths(members: Any) -> Sequence[str]:
     if isinstance(members, str):
         raise AuditTypeError(f"members={members!r}: expected a list of members of the metadata, got str")
 
-    paths = [member.removeprefix(METADATA) for member in members]
+    given = list(members)
+    for member in given:
+        if not isinstance(member, str):
+            raise AuditTypeError(f"members={members!r}: expected a list of texts, got {type(member).__name__}")
+
+    paths = [member.removeprefix(METADATA) for member in given]
     if not all(paths):
         raise AuditValueError(f"members={members!r}: expected members of the metadata, such as 'customer_id'")
     return tuple(dict.fromkeys(paths))

@@ -36,6 +36,7 @@ from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
+from structlog_audit.query.times import Time
 from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import ReportAggregates
@@ -114,6 +115,8 @@ class ReportParameters(TypedDict, total=False):
     month: str | None
     start_time: dt.datetime | None
     end_time: dt.datetime | None
+    since: Time | None
+    until: Time | None
     tz: dt.tzinfo | str | None
     operations: Mapping[str, str] | OperationClasses | None
     seals: Iterable[SealVerdict]
@@ -130,7 +133,11 @@ class PersonParameters(ReportParameters, total=False):
 
 @overload
 def compliance_report(
-    source: EventSource, *, user_id: str | None = None, person: None = None, **parameters: Unpack[ReportParameters]
+    source: EventSource,
+    *,
+    user_id: Identifier | None = None,
+    person: None = None,
+    **parameters: Unpack[ReportParameters],
 ) -> Report: ...
 
 
@@ -146,7 +153,9 @@ def compliance_report(
     month: str | None = None,
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
-    user_id: str | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
+    user_id: Identifier | None = None,
     person: Identifier | None = None,
     tz: dt.tzinfo | str | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
@@ -160,6 +169,8 @@ def compliance_report(
         month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``.
         start_time, end_time: A half-open range in place of the month; None is an open bound. A naive time is in *tz*, or
             local without one.
+        since, until: The same range as people say it: a date, a timedelta (that long ago), or a text such as ``"7d"`` or
+            ``"last week"``.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
         person: The person about whom everything is reported, in place of a summary.
         tz: The time zone of months, days and hours, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
@@ -178,12 +189,13 @@ def compliance_report(
     if person is not None:
         if user_id is not None:
             raise AuditValueError(f"user_id={user_id!r}, person={person!r}: expected one of them")
-        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time, "tz": tz}
+        exact: Any = {"month": month, "start_time": start_time, "end_time": end_time, "tz": tz}
+        bounds: Any = {**exact, "since": since, "until": until}
         return person_report(source, person, **bounds, operations=operations, seals=seals, **search)
     if search:
         raise AuditTypeError(f"{', '.join(search)}: expected only with person, or no such parameter")
 
-    period = period_of(month, start_time, end_time, source._now(), tz)
+    period = period_of(month, start_time, end_time, source._now(), tz, since=since, until=until)
     user = _user(user_id)
     aggregates = ReportAggregates(registered_operations().extended(operations), period.zone)
     statistics_of_period = _aggregate(source, period, user, aggregates)

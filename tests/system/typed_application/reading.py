@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import json
 import uuid
 from collections.abc import Iterable
@@ -20,6 +21,13 @@ from structlog_audit import (
     get_audit_handler,
     open_trail,
 )
+from structlog_audit.reports import compliance_report
+
+
+class Kind(enum.Enum):
+    """Operations that are not text."""
+
+    MOVE = "document.move"
 
 
 def ids(events: Iterable[AuditEvent]) -> set[str]:
@@ -34,6 +42,7 @@ def search(source: EventSource, users: set[uuid.UUID], since: dt.datetime | None
     found += source.query_events(user_id=None, status=EventStatus.FAILURE, min_duration_ms=3)
     found += source.query_events(operation_class=[OperationClass.DELETE, "export", None])
     found += source.query_events(operation=("a", "b"))
+    found += source.query_events(operation=Kind.MOVE, user_id={"ann": 1}.keys(), since=dt.timedelta(days=1))
     return found
 
 
@@ -54,6 +63,8 @@ def summary(path: str) -> float:
     handler = get_audit_handler()
     rates = [success_rate(source.get_statistics()) for source in (handler, open_trail(path))]
     by_user = handler.get_statistics_by_user()
+    report = compliance_report(handler, user_id=7, since="7d", until=dt.date.today())
+    rates.append(report.to_dict()["summary"]["success_rate"])
     total: int = sum(of_user["total_operations"] for of_user in by_user.values())
     return sum(rates) / total
 

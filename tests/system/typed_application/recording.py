@@ -32,6 +32,12 @@ class Action(enum.StrEnum):
     DELETE = "document.delete"
 
 
+class Wide(enum.Enum):
+    """Operations that are not text."""
+
+    MOVE = "document.move"
+
+
 class Document:
     """A document with an id."""
 
@@ -50,6 +56,7 @@ def record_with_the_bound_logger(document: Document, user: int, price: decimal.D
     """Record with ids and values that are not text."""
     log.info(Action.READ, user_id=user, entry_ids=[document.key], metadata={"price": price, "at": dt.date.today()})
     log.bind(user_id=uuid.uuid4(), session_id=42).warning("document.shared", entry_ids={document.key})
+    log.info(Wide.MOVE)
     log.error("document.failed", status=EventStatus.FAILURE, duration_ms=3)
 
 
@@ -73,6 +80,7 @@ def record_with_the_logger(audit: AuditLogger, documents: dict[uuid.UUID, Docume
     audit.record(OperationType.STORE, user_id=uuid.uuid4(), session_id=17, entry_ids=documents.keys())
     audit.record("x", user_id=Action.READ, entry_ids=(1, 2, 3), status=False, duration_ms=dt.timedelta(seconds=1))
     audit.record("x", entry_ids=tuple(document_keys(documents)), metadata={"a": {"b": [1, None]}}, status=404)
+    audit.record(Wide.MOVE, entry_ids=uuid.uuid4(), duration_ms=decimal.Decimal("1.5"))
     return audit.record("document.read", "ann", "s1", ["d1"], {"k": 1}, "ok", None, 1.0)
 
 
@@ -93,7 +101,7 @@ def load(key: uuid.UUID, user: str, size: int = 0) -> Document:
     return Document(key)
 
 
-@audited(Action.DELETE)
+@audited(Wide.MOVE)
 async def delete(key: uuid.UUID) -> bool:
     """Delete a document."""
     return bool(key)
@@ -122,7 +130,7 @@ def record_calls(store: Store) -> int:
     with instrument(store, {"put": "store.put"}):
         count = store.put("e1")
 
-    undo = instrument(store, {"put": Action.READ})
+    undo = instrument(store, {"put": Wide.MOVE})
     count += store.put("e2")
     undo()
     return count

@@ -105,8 +105,11 @@ def restore(
     from structlog_audit.archive import show as summary_of
     from structlog_audit.archive.restoration import sealed_lines
 
-    with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
-        done = restore_segments(path, to, progress=advance)
+    try:
+        with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
+            done = restore_segments(path, to, progress=advance)
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
 
     put_line(f"{counted(len(done.files), 'segment')} in {to}, {size_text(done.bytes_written)}, verified")
 
@@ -126,8 +129,10 @@ def restore(
 def merge(path: Archive) -> Exit:
     """Merge the files of each trail and day."""
     from structlog_audit.archive import merge as merge_files
+    from structlog_audit.archive import show as summary_of
 
-    done = merge_files(path)
+    with progress(lambda: summary_of(path).bytes_stored, quietly=True) as advance:
+        done = merge_files(path, progress=advance)
     put_line(f"{counted(done.before, 'file')} merged to {done.after}" if done.before else "nothing to merge")
 
     return Exit.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -46,22 +47,23 @@ def import_auditlog(
 
     put_line(f"{recorded} of {count} log entries are recorded in {trail}, {count - recorded} were there before")
     for model, rows in sorted(left_out.items()):
-        put_line(f"{rows} rows of {model} are not log entries")
+        are_not = "row of {} is not a log entry" if rows == 1 else "rows of {} are not log entries"
+        put_line(f"{rows} {are_not.format(model)}")
     return Exit.DONE
 
 
-def _imported_before(trail: str) -> set[object]:
-    """Return the keys of the log entries that are in the trail already."""
+def _imported_before(trail: str) -> set[str]:
+    """Return, as JSON, the keys of the log entries that are in the trail already."""
     from structlog_audit.cli.auditlog_rows import SOURCE
 
     if not Path(trail).exists():
         return set()
 
     events = open_trail(trail).iter_events(metadata={"imported_from": SOURCE})
-    return {event.metadata.get("log_entry") for event in events}
+    return {json.dumps(event.metadata.get("log_entry")) for event in events}
 
 
-def _record(file: str, trail: str, models: dict[object, str], known: set[object]) -> int:
+def _record(file: str, trail: str, models: dict[object, str], known: set[str]) -> int:
     from structlog_audit.cli.access_record import CommandHandler
     from structlog_audit.cli.auditlog_rows import event_fields, is_log_entry, rows_in
 
@@ -74,7 +76,7 @@ def _record(file: str, trail: str, models: dict[object, str], known: set[object]
     recorded = 0
     try:
         for row in rows_in(file):
-            if is_log_entry(row) and row.get("pk") not in known:
+            if is_log_entry(row) and json.dumps(row.get("pk")) not in known:
                 operation, fields = event_fields(row, models)
                 log.info(operation, **fields)
                 recorded += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit._validation import MOST
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import (
     Anchors,
@@ -90,7 +91,7 @@ def person(
             members=member or (),
             redactors=redactors,
             vault=options.vault,
-            newest=lines,
+            newest=min(lines, MOST),
             operations=classes,
             seals=reading.seals(key, anchor),
         )
@@ -102,6 +103,9 @@ def person(
 
 def _take_person(options: TrailOptions) -> tuple[str, TrailOptions]:
     """Return the identity, and the options without it."""
+    if not options.words:
+        raise UsageError("expected a person and trails, as in person USER TRAIL")
+
     given, *trails = options.words
     if _is_trail_first(given, trails, options.default_trails):
         raise UsageError(f"expected a trail after the person, as in person USER TRAIL, got the file {given!r} first")

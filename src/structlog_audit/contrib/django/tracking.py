@@ -297,7 +297,7 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
 
     # A row that another transaction commits from now on must not be changed without having been read.
     if connection.features.has_select_for_update:
-        _limit(query, before)
+        _limit(query, before, connection)
 
     result = execute()
     if isinstance(query, DeleteQuery):
@@ -311,13 +311,22 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
     return result, [_as_update(row, table, query) for row in changed]
 
 
-def _limit(query: Any, rows: Rows) -> None:
+def _limit(query: Any, rows: Rows, connection: Any) -> None:
     """Limit an UPDATE or DELETE to *rows*."""
-    if rows:
-        query.add_filter("pk__in", list(rows))
-    else:
-        # For an empty list Django executes no statement at all, and then its own callers miss the number of rows.
+    # For an empty list Django executes no statement at all, and then its own callers miss the number of rows.
+    if not rows:
         query.where.add(ExtraWhere(["1 = 0"], ()), AND)
+        return
+
+    # Where the server binds parameters, it accepts 65,535, so the keys are written into the text.
+    if getattr(connection.features, "uses_server_side_binding", False):
+        selected = QuerySet(model=query.model, using=connection.alias).filter(pk__in=list(rows)).query
+        compiler = selected.get_compiler(connection=connection)
+        sql, parameters = compiler.compile(selected.where)
+        text = connection.ops.compose_sql(sql, parameters)
+        query.where.add(ExtraWhere([text.replace("%", "%%")], ()), AND)
+    else:
+        query.add_filter("pk__in", list(rows))
 
 
 def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from structlog_audit._validation import require_local
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.trail.segment_names import rolled_segments
 
@@ -74,7 +75,7 @@ def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
 
     Raises:
         AuditTypeError: *path* is not a path.
-        AuditValueError: *path* is empty or contains a NUL, is not a regular file, or belongs to another user.
+        AuditValueError: *path* is empty, a URL or contains a NUL, is not a regular file, or belongs to another user.
     """
     try:
         text = os.fsdecode(path)
@@ -82,6 +83,7 @@ def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
         raise AuditTypeError(f"{parameter}={path!r}: expected the path of a file") from None
     if not text:
         raise AuditValueError(f"{parameter}={path!r}: expected the path of a file, got an empty path")
+    require_local(parameter, text)
 
     try:
         status = os.lstat(text)
