@@ -564,7 +564,7 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
 
 
 _reopened: set[AuditHandler] = set()
-"""The handlers that have recorded events since they were closed. A later ``dictConfig`` takes them out of logging's own list."""
+"""The handlers that have recorded events since they were closed, perhaps by a later ``dictConfig``."""
 
 
 @atexit.register
