@@ -336,6 +336,15 @@ def test_constructed_event_encodes_with_any_metadata(make):
     assert decode_event(line).metadata.keys() >= {"k"}
 
 
+@pytest.mark.parametrize("value", [s.deep(40), [0] * 30_000], ids=["deep", "many"])
+def test_event_at_a_limit_of_recording_is_not_shortened_again(value):
+    """An event that holds as much as an event may, and the mark about the rest, is encoded again as it was recorded."""
+    payload = convert({"operation": "X", "value": value, "later": 1})
+    original = decode_event(Stamp().line(encode_payload(payload, 1_000_000)))
+    assert decode_event(encode_event(original)) == original
+    assert json.loads(to_json(original.metadata)) == original.metadata
+
+
 @pytest.mark.parametrize("marks", [5, "text", [1], None, {"a": "b"}])
 def test_foreign_member_named_like_the_marks_is_accepted(marks):
     """Another program's member under the name of the marks is kept if there is nothing to mark, and never raises."""

@@ -334,6 +334,14 @@ def test_entry_ids_accept_any_collection_or_one_id(value, ids):
     assert payload.metadata == {}
 
 
+@pytest.mark.parametrize(("length", "is_usable"), [(100_000, True), (100_001, False), (10**30, False)])
+def test_large_range_is_no_entry_ids(length, is_usable):
+    """A range takes no memory, so one of a billion numbers is no collection of ids: it is kept as text, and marked."""
+    payload = convert({"operation": "X", "entry_ids": range(length)})
+    assert len(payload.entry_ids) == length * is_usable
+    assert payload.metadata.get("entry_ids") == (None if is_usable else f"range(0, {length})")
+
+
 @pytest.mark.parametrize(
     "unusable", [None, 1.5, True, b"e", {"id": 1}, object()], ids=lambda value: type(value).__name__
 )

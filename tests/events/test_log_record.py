@@ -349,7 +349,11 @@ def test_exc_info_true_is_the_current_exception():
         assert error_of(True) == "KeyError: 'k'"
 
 
-@pytest.mark.parametrize("value", [s.HostileStr("a\nValueError: no"), 5, None, b"x"], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [s.HostileStr("a\nValueError: no"), 5, None, b"x", [{"\ud800": 1}], [s.HostileMapping(ValueError())]],
+    ids=["text", "int", "none", "bytes", "surrogate", "mapping"],
+)
 def test_exception_field_may_have_any_type(value):
     """A field ``exception`` of any type raises nothing, and only text gives the error."""
     fields, error = fields_of(record_of("X", exception=value))
@@ -448,9 +452,13 @@ def test_exception_that_a_filter_removes_is_no_error():
     assert fields_of(record)[0]["error_message"] == "other"
 
 
-@pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
-def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
-    """An attribute with the name of the handoff and another type is private, and not an event."""
+@pytest.mark.parametrize(
+    "forged",
+    ["text", 5, None, ["operation"], {"a": 1}, s.HostileDict(operation="Y"), s.HostileMapping(ValueError())],
+    ids=lambda value: type(value).__name__,
+)
+def test_handoff_of_another_form_is_ignored(forged):
+    """An attribute with the name of the handoff is private, unless it is a dictionary with an operation, as after pickling."""
     assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
 
 

@@ -34,9 +34,10 @@ class Manual:
         self.started = []
         self.load_error = None
         self.signers = [SIGNER]
+        self.on_sleep = lambda: None
         options.setdefault("start", lambda function, name: self.started.append(function) or True)
         self.sealer = BackgroundSealer(
-            str(trail), ORIGIN, self.load, monotonic=lambda: self.now, sleep=lambda seconds: None, **options
+            str(trail), ORIGIN, self.load, monotonic=lambda: self.now, sleep=lambda seconds: self.on_sleep(), **options
         )
 
     def load(self):
@@ -165,6 +166,25 @@ def test_end_seals_what_came_late_to_a_rolled_segment(trail, manual):
 
     manual.sealer.close()
     assert verified(trail).unsealed == 0
+
+
+def test_end_seals_the_last_line_of_a_process_that_ended_meanwhile(trail, manual):
+    """Two processes end at once: the one without the lock relies on the other, whose last pass has read the file already."""
+    other = Manual(trail)
+    manual.sealer.wake()
+    other.sealer.wake()
+    manual.pass_after()
+
+    def end_other():
+        manual.on_sleep = lambda: None
+        with trail.open("ab") as file:
+            file.write(Writer(bits=5).opened())
+        other.sealer.close()
+
+    manual.on_sleep = end_other
+    manual.sealer.close()
+    assert verified(trail).unsealed == 0
+    assert manual.sealer.size == len(trail.read_bytes().splitlines())
 
 
 def test_end_appends_a_checkpoint_line_and_seals_it(trail, manual):

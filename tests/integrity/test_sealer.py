@@ -32,7 +32,7 @@ from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import Checkpoint, Note
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealer import CLOSE_SECONDS, Sealer
-from structlog_audit.integrity.standalone.verify_trail import _order_of
+from structlog_audit.integrity.standalone.verify_trail import SegmentFile, _order_of
 from structlog_audit.trail.segment_names import order_of
 
 
@@ -807,3 +807,21 @@ def test_segment_removed_by_hand_among_joined_ones_is_missing(trail, sealing, mo
     append(trail, writer.line(trail_event("retention", leaves=[[0, 10], [15, 25]])))
     sealing.seal()
     assert codes(verified(trail))["MISSING_SEGMENT"] == 1
+
+
+def test_segment_that_vanishes_while_the_state_is_restored_is_no_failure(trail, sealing, monkeypatch):
+    """Retention of another process may delete a segment between the listing and its first line: the next listing counts."""
+    trail.write_bytes(Writer().event(0))
+    sealing.seal()
+    sealing.sealer.forget()
+
+    list_files = sealer_module._list_files
+    missing = SegmentFile(str(rolled_path(trail, 30)), (1, "20250115T100030.000000Z"))
+    lists = iter([[missing]])
+    monkeypatch.setattr(sealer_module, "_list_files", lambda path: [*next(lists, []), *list_files(path)])
+    assert sealing.seal().size == 1
+
+    sealing.sealer.forget()
+    monkeypatch.setattr(sealer_module, "_list_files", lambda path: [missing])
+    with pytest.raises(AuditSealError, match="deleted or renamed while it was read"):
+        sealing.seal()

@@ -992,7 +992,7 @@ def test_living_trail_gives_no_false_alarm(tmp_path):
 # Retention.
 
 
-def pruned_trail(tmp_path, leaves, remove=(0,)):
+def pruned_trail(tmp_path, leaves, remove=(0,), *, is_event_sealed=True):
     """Seal a trail whose last segment has a retention event that names *leaves*, and remove segments."""
     trail = tmp_path / "audit.jsonl"
     writer = Writer()
@@ -1006,7 +1006,8 @@ def pruned_trail(tmp_path, leaves, remove=(0,)):
     if leaves is not None:
         metadata["leaves"] = leaves
     trail.write_bytes(writer.line(trail_event("retention", **metadata)) + writer.event(99) + writer.closed())
-    sealer.seal()
+    if is_event_sealed:
+        sealer.seal()
     for second in remove:
         rolled_path(trail, second).unlink()
     return trail
@@ -1026,6 +1027,22 @@ def test_segments_whose_leaves_no_retention_event_names_are_missing(tmp_path, le
     """The name of a segment is not enough, because only the hint says which leaves it has."""
     report = verified(pruned_trail(tmp_path, leaves))
     assert (codes(report), report.exit_code) == ({"MISSING_SEGMENT": 1}, 1)
+
+
+@pytest.mark.parametrize(
+    ("max_age", "seconds", "expected"),
+    [
+        (120.0, 30, {"PRUNED": 2}),
+        (120.0, 300, {"MISSING_SEGMENT": 2, "UNSEALED": 1, "GAP": 1}),
+        (None, 30, {"MISSING_SEGMENT": 2, "GAP": 1}),
+    ],
+    ids=["recent", "old", "at rest"],
+)
+def test_retention_event_that_is_not_sealed_counts_while_it_is_recent(tmp_path, max_age, seconds, expected):
+    """Retention deletes as soon as its event is recorded, which may be a moment before the sealer seals it."""
+    trail = pruned_trail(tmp_path, [[0, 41]], remove=(0, 1), is_event_sealed=False)
+    now = BEGIN + dt.timedelta(seconds=seconds)
+    assert codes(verified(trail, max_age=max_age, now=now)) == expected
 
 
 def test_changed_retention_event_excuses_nothing(tmp_path):

@@ -36,6 +36,15 @@ from structlog_audit.loggers.operation import OperationScope
 from structlog_audit.testing import FailingTarget
 
 
+@pytest.mark.parametrize(
+    "value", [s.HostileMapping(ValueError()), s.HostileList([1]), (1, 2), ()], ids=lambda value: type(value).__name__
+)
+def test_exc_info_of_any_value_is_accepted(handler, log, value):
+    """What is no exception is asked for its truth, whatever that raises, and no other handler gets it."""
+    log.info("STORE", exc_info=value)
+    assert [event.operation for event in handler.query_events()] == ["STORE"]
+
+
 @pytest.mark.parametrize(("method", "status"), [
     ("info", "SUCCESS"), ("warning", "SUCCESS"), ("error", "FAILURE"), ("critical", "FAILURE"), ("exception", "FAILURE"),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ import json
 import logging
 
 import pytest
+import strategies as s
 import structlog
 
 from structlog_audit import AuditHandler, AuditProcessor, AuditTypeError
@@ -90,6 +91,16 @@ def test_value_under_exception_without_an_exception_is_metadata(handler, value):
     log.info("stored", operation="STORE", exception=value)
     (event,) = handler.query_events()
     assert (event.status, event.error_message, event.metadata["exception"]) == ("SUCCESS", None, value)
+
+
+@pytest.mark.parametrize("name", ["level", "level_number", "logger", "_record", "positional_args"])
+@pytest.mark.parametrize("make", [make for make in s.HOSTILE if make.__name__ in ("raising", "lying_class")])
+def test_value_of_any_class_under_a_key_of_structlog_is_accepted(handler, name, make):
+    """A value under a key that repeats the call is compared only with one of its class, and raises nothing."""
+    log = structlog.wrap_logger(structlog.PrintLogger(io.StringIO()), processors=[AuditProcessor(), lambda *_: ""])
+    log.info("stored", operation="STORE", **{name: make()})
+    log.info("stored", operation="STORE", **{name: (make(),)})
+    assert handler.count_events(operation="STORE") == 2
 
 
 EVENTS = ["stored", ValueError("bad"), {"k": 1}, 42, Lazy(), None, b"raw", logging.INFO]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import logging.config
 import logging.handlers
@@ -15,6 +16,7 @@ from conftest import lines_in
 
 import structlog_audit
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, get_audit_handler, get_audit_logger
+from structlog_audit.recording.handler import close_reopened
 
 
 def configuration(path, target="audit_file", **more):
@@ -57,6 +59,28 @@ def test_handler_records_after_a_later_dictconfig_closed_it(handler, log, path):
     log.info("RECALL")
     assert [event.operation for event in get_audit_handler().query_events()] == ["RECALL", "STORE"]
     assert len(lines_in(path)) == 2
+
+
+def test_handler_that_recorded_after_a_later_dictconfig_is_closed_at_the_end(handler, log, path):
+    """A later dictConfig takes a handler out of the list of logging.shutdown; its later events end all the same."""
+    log.info("STORE")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    log.info("RECALL")
+    close_reopened()
+    logging.shutdown()
+    operations = [json.loads(line)["operation"] for line in path.read_bytes().splitlines()]
+    assert operations == ["opened", "STORE", "closed", "opened", "RECALL", "closed"]
+
+
+def test_handler_that_recorded_nothing_since_it_was_closed_is_left_alone(handler, log, path):
+    """A handler without an event since its end is not closed once more."""
+    log.info("STORE")
+    handler.close()
+    log.info("RECALL")
+    handler.close()
+    before = path.read_bytes()
+    close_reopened()
+    assert path.read_bytes() == before
 
 
 def test_handler_records_after_a_later_fileconfig_closed_it(handler, log, path, tmp_path):

@@ -55,6 +55,14 @@ def test_recorded_event_has_the_same_id_in_buffer_and_file(handler, log, path):
     assert handler.count_events() == 1
 
 
+def test_id_with_a_lone_surrogate_is_that_of_no_event(handler, log):
+    """An id that UTF-8 cannot encode finds nothing, beside others."""
+    log.info("STORE")
+    (event,) = handler.query_events()
+    assert handler.get_event("\ud800") is None
+    assert handler.query_events(event_id=["\ud800", event.event_id]) == [event]
+
+
 def test_empty_handler_is_true(handler):
     """A handler without events is true, though its length is 0."""
     assert handler

@@ -199,7 +199,11 @@ class BufferSnapshot:
         """
         found: list[int] = []
         for event_id in event_ids:
-            line_start = f'{{"event_id":{encode_text(event_id or "")},'.encode()
+            try:
+                line_start = f'{{"event_id":{encode_text(event_id or "")},'.encode()
+            except UnicodeEncodeError:
+                # No line has a lone surrogate.
+                continue
 
             for chunk in self.chunks:
                 position = chunk.position_of(line_start)

@@ -134,8 +134,8 @@ def escape(data: bytes) -> bytes:
 
 
 def sanitize_payload(payload: Payload) -> Payload:
-    """Return *payload* with every member sanitized and the changes marked."""
-    sanitizer = JsonSanitizer()
+    """Return *payload* with every member sanitized and the changes marked. Its metadata may be sanitized already."""
+    sanitizer = JsonSanitizer(is_recorded=True)
 
     texts = {}
     for name in ("operation", "user_id", "session_id", "error_message"):
@@ -349,6 +349,6 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     try:
         data = encode(msgspec.convert((value,), _PlainValue).value)
     except Exception:
-        data = encode(JsonSanitizer().sanitize(value, ""))
+        data = encode(JsonSanitizer(is_recorded=True).sanitize(value, ""))
 
     return safe_json(data).decode()

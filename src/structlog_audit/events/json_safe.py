@@ -185,11 +185,17 @@ class JsonSanitizer:
     """Converts the values of one event to plain ones.
 
     `marks` lists the changes by path.
+
+    Args:
+        is_recorded: Whether the values may be those of a recorded event, which has marks, and texts in place of what was too
+            deep or too much: the limits are twice as high, so that none of it is replaced again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_recorded: bool = False) -> None:
+        factor = 2 if is_recorded else 1
         self.marks: dict[str, str] = {}
-        self._values_left = MAX_VALUES
+        self._max_values = self._values_left = MAX_VALUES * factor
+        self._max_depth = MAX_DEPTH * factor
         self._enclosing_ids: set[int] = set()
 
     def mark(self, path: str, change: str) -> None:
@@ -209,9 +215,9 @@ class JsonSanitizer:
         """Return *value* as plain JSON values. *path* names it in the marks."""
         self._values_left -= 1
         if self._values_left < 0:
-            return self._replace("", path, f"left out: more than {MAX_VALUES} values")
-        if depth > MAX_DEPTH:
-            return self._replace(type_name(value), path, f"replaced: nested deeper than {MAX_DEPTH}")
+            return self._replace("", path, f"left out: more than {self._max_values} values")
+        if depth > self._max_depth:
+            return self._replace(type_name(value), path, f"replaced: nested deeper than {self._max_depth}")
         if id(value) in self._enclosing_ids:
             return self._replace(type_name(value), path, "replaced: contains itself")
 

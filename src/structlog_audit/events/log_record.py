@@ -69,8 +69,9 @@ _GROUP_END = re.compile(r"\(\d+ sub-exceptions?\)$")
 
 def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     """Return the fields of *record*, with the operation, and its exception as text."""
+    # A dictionary without an operation is an application's own value under this name.
     handoff = record.__dict__.get(HANDOFF)
-    if isinstance(handoff, dict):
+    if type(handoff) is Handoff or (type(handoff) is dict and "operation" in handoff):
         return _handed_over(record, handoff)
 
     # The context has the lowest precedence, then attributes, then the members of a message that is a dictionary.
@@ -380,9 +381,10 @@ class _Stack(msgspec.Struct):
 
 def _stacks_text(value: list[Any]) -> str | None:
     """Return the text of the exception in *value*, as `exception_text` does for the exception."""
+    # A key with a lone surrogate makes msgspec raise, and a mapping of an application's class may raise anything.
     try:
         stacks = msgspec.convert(value, list[_Stack])
-    except (msgspec.ValidationError, RecursionError):
+    except Exception:
         return None
     if not stacks:
         return None

@@ -27,6 +27,7 @@ Misfits = dict[str, tuple[Any, str | None]]
 
 _NOT_IDENTIFIER = "not text, a number or a UUID"
 _STATUS_NAMES = frozenset(EventStatus.__members__)
+_MOST_IN_RANGE = 100_000
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
 
 
@@ -103,8 +104,11 @@ def entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
 def items_of(value: Any) -> list[Any] | None:
     """Return the items of a collection of entry ids, or None for any other value.
 
-    Methods that a subclass overrides are not called.
+    Methods that a subclass overrides are not called. A range has no ids in memory, so a larger one is no collection either.
     """
+    if type(value) is range and value[_MOST_IN_RANGE:]:
+        return None
+
     for kind in _COLLECTIONS:
         if issubclass(type(value), kind):
             return list(kind.__iter__(value))

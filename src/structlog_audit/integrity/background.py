@@ -39,6 +39,9 @@ CLOSE_SECONDS = 5.0
 
 _MOST_RETRY_SECONDS = 60.0
 
+_MOST_ENDS = 3
+"""The number of times that a process seals to the end, while others write."""
+
 
 class BackgroundSealer:
     """Seals one trail in the background.
@@ -262,18 +265,27 @@ class BackgroundSealer:
             return
         try:
             until = self._monotonic() + CLOSE_SECONDS
-            self._retry_at = 0.0
-            if self._sealer is not None:
-                self._sealer.rescan()
-            if self._pass(until) and self.size > self._lined_size:
-                self._pass(until, must_append=True)
-                self._pass(until)
-            self._folder.release()
+            for _ in range(_MOST_ENDS):
+                self._seal_to_end(until)
+                # A process that ended meanwhile could not get the lock, and nobody else may be left to seal its last lines.
+                if self._sealer is None or not self._sealer.is_behind():
+                    break
         finally:
             self._ending.clear()
             self._release()
         if self.anchors is not None:
             self.anchors.close()
+
+    def _seal_to_end(self, until: float) -> None:
+        """Seal up to the end of every file, append a checkpoint line, and release the lock."""
+        self._retry_at = 0.0
+        if self._sealer is not None:
+            self._sealer.rescan()
+
+        if self._pass(until) and self.size > self._lined_size:
+            self._pass(until, must_append=True)
+            self._pass(until)
+        self._folder.release()
 
     def release(self) -> None:
         """Give up the lock of the seal folder, so that another process can seal."""

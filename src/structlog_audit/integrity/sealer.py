@@ -48,6 +48,7 @@ CLOSE_SECONDS = 1.0
 MOST_LINES = 100_000
 """The number of lines from which on a pass ends, and leaves the rest to the next one."""
 
+_MOST_LISTINGS = 5
 _BLOCK_BYTES = 65_536
 _YIELD_SECONDS = 0.00005
 
@@ -115,6 +116,14 @@ class Sealer:
         """Let the next pass read the end of every file, also of those that were rolled over less than a second ago."""
         self._scan_at = -math.inf
 
+    def is_behind(self) -> bool:
+        """Return whether one of the two newest files has another size than the lines that are sealed of it."""
+        for file, segment in self._places[-2:]:
+            known = _inode_and_size(file.path)
+            if segment is not None and known is not None and known[1] != segment.size:
+                return True
+        return False
+
     def seal(self) -> bool:
         """Seal the lines that are not sealed yet; return whether there are more.
 
@@ -131,7 +140,7 @@ class Sealer:
 
     def _seal(self) -> bool:
         if self._state is None:
-            self._state = restore(self._folder, self._policy, _list_files(self._trail))
+            self._state = self._restored()
             self.checkpoint = self._folder.read_checkpoint()
             self._read_key_changes()
         state = self._state
@@ -150,6 +159,13 @@ class Sealer:
         if has_more:
             self.rescan()
         return has_more
+
+    def _restored(self) -> SealedState:
+        for _ in range(_MOST_LISTINGS - 1):
+            # Retention or a compression may take files away meanwhile: list those that are left.
+            with suppress(VanishedError):
+                return restore(self._folder, self._policy, _list_files(self._trail))
+        return restore(self._folder, self._policy, _list_files(self._trail))
 
     def _read_key_changes(self) -> None:
         """Read the statements that are not in the trail yet, and add one if the keys differ from those of the checkpoint.

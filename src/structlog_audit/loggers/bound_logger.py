@@ -31,6 +31,7 @@ from structlog_audit.events.context import OPENTELEMETRY_TRACE, with_context
 from structlog_audit.events.event import OperationName
 from structlog_audit.events.handoff import RESERVED, awaited, hand_over
 from structlog_audit.events.log_record import error_of, resolve_operation
+from structlog_audit.events.member_values import attempt
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.filtering_logger import handle_with_filters
 from structlog_audit.loggers.operation import OperationScope
@@ -317,11 +318,12 @@ def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_v
 
 def _exc_info(value: Any) -> ExcInfo:
     """Return *value* in the form in which a log record holds an exception."""
-    if isinstance(value, BaseException):
+    # By its type: `isinstance` would call methods of the value, which may raise anything.
+    if issubclass(type(value), BaseException):
         return type(value), value, value.__traceback__
-    if isinstance(value, tuple):
+    if type(value) is tuple and len(value) == 3:
         return value
-    return sys.exc_info() if value else None
+    return sys.exc_info() if attempt(bool, value) else None
 
 
 _METHODS: tuple[Any, ...] = (logging.Logger.handle, logging.Logger.callHandlers, logging.Logger.makeRecord)

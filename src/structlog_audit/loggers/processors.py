@@ -110,7 +110,8 @@ class AuditProcessor:
         # Leave out the keys in which structlog repeats facts that the record states itself.
         for name in _STRUCTLOG_KEYS:
             if name in fields and (
-                name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level)
+                name in STRUCTLOG_INTERNAL_KEYS
+                or _are_same(fields[name], _repeated_value(name, logger, method_name, level))
             ):
                 del fields[name]
 
@@ -137,8 +138,8 @@ class AuditProcessor:
 
         A formatter of structlog adds the record that it formats.
         """
-        record = event_dict.get("_record")
-        receivers = _receivers_of(record) if isinstance(record, logging.LogRecord) else []
+        record: Any = event_dict.get("_record")
+        receivers = _receivers_of(record) if issubclass(type(record), logging.LogRecord) else []
         handlers = self._audit_handlers()
         return bool(handlers) and all(handler in others or handler in receivers for handler in handlers)
 
@@ -190,13 +191,18 @@ def _with_arguments(event: Any, fields: dict[str, Any]) -> Any:
         return event
 
     # As in `logging`, a single dictionary holds the arguments by name.
-    is_mapping = len(arguments) == 1 and isinstance(arguments[0], dict) and arguments[0]
     try:
+        is_mapping = len(arguments) == 1 and isinstance(arguments[0], dict) and arguments[0]
         event %= arguments[0] if is_mapping else arguments
     except Exception:
         return event
     del fields["positional_args"]
     return event
+
+
+def _are_same(value: Any, expected: Any) -> bool:
+    """Return whether *value* equals *expected*, without a call of methods of other classes."""
+    return type(value) is type(expected) and bool(value == expected)
 
 
 def _repeated_value(name: str, logger: Any, method_name: str, level: int) -> Any:

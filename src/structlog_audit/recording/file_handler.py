@@ -175,8 +175,6 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         from structlog_audit.integrity.sealed_ranges import SealedRanges
 
         settings = parse_integrity(value)
-        described = {} if settings is None else {"witnesses": settings.witnesses, "timestamps": settings.timestamps}
-        anchors = Anchors.from_config(described, f"{self.baseFilename}.seal", notify=self.notices.add)
         self.stamp_class = ChainedStamp
         cast(AuditJsonFormatter, self.formatter).stamp_class = ChainedStamp
         self._pruning.seal = SealedRanges(self.baseFilename)

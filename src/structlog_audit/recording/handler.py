@@ -16,6 +16,7 @@ handlers (CPython 3.11 to 3.14). Nothing else of that class is used.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import datetime as dt
 import logging
@@ -153,6 +154,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         logging.Handler.__init__(self, level)
         self.unreadable = 0
         """The number of lines that a warm start could not read as events."""
+        self._was_closed = False
         self._reset()
         self._begin_buffer(warm_start)
         register_fork_reset(self)
@@ -350,6 +352,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail_events = self._trail_events
         if not trail_events.is_open and self._has_trail:
             trail_events.open()
+            if self._was_closed:
+                _reopened.add(self)
 
         # Convert the fields, then redact and encode them.
         body = convert(fields, error, level, self.failure_level)
@@ -397,6 +401,13 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if self.target is not None:
             self.target.close()
         logging.Handler.close(self)
+
+        # Another thread may have recorded an event meanwhile.
+        self._was_closed = True
+        if self._trail_events.is_open:
+            _reopened.add(self)
+        else:
+            _reopened.discard(self)
 
     def note_slow_call(self, logger: logging.Logger, seconds: float) -> None:
         """Let `check` report that an awaited event on *logger* held the event loop for *seconds*."""
@@ -550,6 +561,21 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
     except (AuditTypeError, AuditValueError) as error:
         raise type(error)(f"monitor: {error}") from error
     return lambda: Monitor(parsed) if parsed else None
+
+
+_reopened: set[AuditHandler] = set()
+"""The handlers that have recorded events since they were closed, perhaps by a later ``dictConfig``."""
+
+
+@atexit.register
+def close_reopened() -> None:
+    """Close the handlers that `logging.shutdown` does not know any more, so that the trail states the end of the process."""
+    while _reopened:
+        handler = _reopened.pop()
+        try:
+            handler.close()
+        except Exception as error:
+            report_on_stderr(f"{handler!r} could not be closed ({describe_failure(error)})")
 
 
 def _filtered(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord | None:

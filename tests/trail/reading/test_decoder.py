@@ -59,6 +59,7 @@ CASES = [
     ("foreign", changed(ONE, event_id=None)),
     ("foreign", changed(ONE, event_id="a\ud800")),
     ("foreign", changed(ONE, timestamp="yesterday")),
+    ("foreign", changed(ONE, timestamp="a\ud800")),
     ("foreign", changed(ONE, timestamp=1_736_937_000)),
     ("foreign", changed(ONE, timestamp="2025-01-15")),
     ("foreign", ONE[:-1] + TWO),

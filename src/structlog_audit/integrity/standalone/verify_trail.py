@@ -1740,6 +1740,23 @@ def _without_torn(lines: Sequence[bytes]) -> tuple[list[bytes], set[int]]:
     return whole, glued
 
 
+class PrunedRange(NamedTuple):
+    """Leaves that a ``retention`` event names.
+
+    Attributes:
+        place: The place of the event.
+        time: Its timestamp.
+        is_sealed: Whether it is sealed.
+        begin, end: The first leaf, and the one behind the last.
+    """
+
+    place: tuple[int, int]
+    time: dt.datetime | None
+    is_sealed: bool
+    begin: int
+    end: int
+
+
 class WriterCheck:
     """Checks the numbers and chains of the writers in the sealed lines, in the order of the files.
 
@@ -1749,7 +1766,7 @@ class WriterCheck:
 
     def __init__(self, on_checkpoint: Callable[[str, dt.datetime | None, tuple[int, int], str], None]) -> None:
         self.findings = Findings()
-        self.pruned: list[tuple[tuple[int, int], int, int]] = []
+        self.pruned: list[PrunedRange] = []
         self.has_retention = False
         self.open_writers: dict[bytes, None] = {}
         self.newest: dt.datetime | None = None
@@ -1818,31 +1835,33 @@ class WriterCheck:
 
         if event.get("kind") == "checkpoint" and isinstance(metadata.get("note"), str):
             self._on_checkpoint(metadata["note"], timestamp_in(line), place, self._name)
-        elif event.get("kind") == "trail" and is_sealed:
-            operation = event.get("operation")
-            if operation == "opened":
-                self._note_opened(line[_WRITER])
-            elif operation == "closed":
-                self.open_writers.pop(line[_WRITER], None)
-            elif operation == "retention":
-                self._note_retention(metadata.get("leaves"), place)
+        elif event.get("kind") != "trail":
+            return
+        elif event.get("operation") == "retention":
+            self._note_retention(metadata.get("leaves"), PrunedRange(place, timestamp_in(line), is_sealed, 0, 0))
+        elif is_sealed and event.get("operation") == "opened":
+            self._note_opened(line[_WRITER])
+        elif is_sealed and event.get("operation") == "closed":
+            self.open_writers.pop(line[_WRITER], None)
 
     def _note_opened(self, writer: bytes) -> None:
         self.open_writers[writer] = None
         if len(self.open_writers) > _MOST_WRITERS:
             del self.open_writers[next(iter(self.open_writers))]
 
-    def _note_retention(self, ranges: Any, place: tuple[int, int]) -> None:
+    def _note_retention(self, ranges: Any, event: PrunedRange) -> None:
         """Note the ranges of leaves that a ``retention`` event names: pairs of the first and the one behind the last."""
-        self.has_retention = True
-        own = self._segment.leaf_of(place[1] - 1) if self._segment else 0
+        own = MAX_SIZE
+        if event.is_sealed and self._segment is not None:
+            self.has_retention = True
+            own = self._segment.leaf_of(event.place[1] - 1)
         if not isinstance(ranges, list):
             return
 
         for pair in ranges:
             is_pair = isinstance(pair, list) and len(pair) == 2
             if is_pair and type(pair[0]) is int and type(pair[1]) is int:
-                self.pruned.append((place, pair[0], min(pair[1], own)))
+                self.pruned.append(event._replace(begin=pair[0], end=min(pair[1], own)))
 
     def _note_unsealed(self, lines: Sequence[bytes]) -> None:
         """Note the numbers of *lines*, which are not sealed yet.
@@ -2422,7 +2441,7 @@ class WriterResult(NamedTuple):
     """The result of `WriterCheck` and of the trail's own notes."""
 
     findings: Findings
-    pruned: list[tuple[tuple[int, int], int, int]]
+    pruned: list[PrunedRange]
     has_retention: bool
     beginnings: list[tuple[tuple[int, int], str, int]]
     open_writers: int
@@ -2946,9 +2965,16 @@ class _Verification:
                 newest = segment.first
 
     def _trusted_pruned(self, writers: WriterResult) -> list[tuple[int, int]]:
-        """Return the ranges of leaves that ``retention`` events name, merged. A damaged line does not count."""
+        """Return the ranges of leaves that ``retention`` events name, merged.
+
+        A damaged event does not count. One that is not sealed yet counts as long as it is no finding that it is not.
+        """
         damaged = {finding.place for finding in self._findings.kept if finding.code in LINE_CODES}
-        ranges = [(begin, end) for place, begin, end in writers.pruned if place not in damaged]
+        ranges = []
+        for event in writers.pruned:
+            is_recent = self._max_age is not None and not self._is_old(event.time)
+            if event.place not in damaged and (event.is_sealed or is_recent):
+                ranges.append((event.begin, event.end))
         ranges.sort()
 
         merged: list[tuple[int, int]] = []

@@ -148,9 +148,10 @@ def _parse_time(value: Any) -> dt.datetime | None:
 
     ``datetime.fromisoformat`` accepts more, and something else in each version of Python.
     """
+    # A lone surrogate, which JSON can have as an escape, makes msgspec raise a UnicodeEncodeError.
     try:
         return msgspec.convert(value, dt.datetime)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, ValueError):
         return None
 
 
