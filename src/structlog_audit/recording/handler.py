@@ -570,8 +570,8 @@ _reopened: set[AuditHandler] = set()
 @atexit.register
 def close_reopened() -> None:
     """Close the handlers that `logging.shutdown` does not know any more, so that the trail states the end of the process."""
-    while _reopened:
-        handler = _reopened.pop()
+    # Each once: a daemon thread may record until the very end.
+    for handler in list(_reopened):
         try:
             handler.close()
         except Exception as error:
