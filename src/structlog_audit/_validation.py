@@ -9,7 +9,7 @@ from typing import Any, Final
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 MOST: Final = 2**61
-"""The largest integer of a parameter: the sum of two is one of C."""
+"""The largest integer of a parameter: the sum of two fits into 64 bits, for code in C."""
 
 
 def require_integer(name: str, value: Any, *, least: int, most: int = MOST) -> int:

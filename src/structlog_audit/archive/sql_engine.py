@@ -67,7 +67,7 @@ class SQLDatabase(Protocol):
 
     @property
     def memory(self) -> int | None:
-        """The bytes of memory for all queries; None if that is not the concern of this process."""
+        """The bytes of memory for all queries; None if the database is not in this process."""
         ...
 
     def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:

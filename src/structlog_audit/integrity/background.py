@@ -267,7 +267,7 @@ class BackgroundSealer:
             until = self._monotonic() + CLOSE_SECONDS
             for _ in range(_MOST_ENDS):
                 self._seal_to_end(until)
-                # A process that ended meanwhile could not get the lock, and nobody else may be left to seal its last lines.
+                # A process that ended meanwhile could not get the lock, and perhaps no other is left to seal its last lines.
                 if self._sealer is None or not self._sealer.is_behind():
                     break
         finally:
