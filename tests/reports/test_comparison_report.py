@@ -260,6 +260,13 @@ def test_events_without_a_user_are_named_below_the_differences_of_users():
     assert words not in both(many(NOON, 30, user_id="ann"), many(NOON + HOUR, 90, user_id="ann")).to_markdown()
 
 
+@pytest.mark.parametrize("users", [[None, ""], ["", None]])
+def test_events_without_a_user_come_before_those_of_an_empty_name(users):
+    """Of equally likely differences, the order does not depend on that of the events."""
+    now = [event for user in users for event in many(NOON + HOUR, 30, user_id=user)]
+    assert list(rows(both([], now), "users")) == [None, ""]
+
+
 def test_document_states_what_it_cannot_know_and_where_nothing_is_compared():
     """A reader must not take unverified lines for proof, nor two empty periods for equal ones."""
     made = comparison_report(Events([]), against=Events([]))

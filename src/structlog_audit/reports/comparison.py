@@ -316,12 +316,12 @@ def _is_change(row: Row) -> bool:
     return chance is not None and chance < LIMIT
 
 
-def _rank(row: Row) -> tuple[float, str]:
-    """Return the place of *row* in a list: by its chance, those without one last, then by name."""
+def _rank(row: Row) -> tuple[float, bool, str]:
+    """Return the place of *row* in a list: by its chance, those without one last, then by name, None first."""
     chance = row["chance"]
-    name = row["name"] or ""
+    name = row["name"]
 
-    return math.inf if chance is None else chance, name
+    return math.inf if chance is None else chance, name is not None, name or ""
 
 
 def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float]) -> Row:
