@@ -22,7 +22,11 @@ def require_integer(name: str, value: Any, *, least: int, most: int = MOST) -> i
     # The bound of all parameters says nothing to the caller who is below it.
     is_beyond = isinstance(value, int) and value > most
     bound = f" and at most {most}" if is_beyond or most != MOST else ""
-    expected = f"{name}={value!r}: expected an integer of at least {least}{bound}"
+    # Python refuses to write very large ones.
+    is_huge = isinstance(value, int) and value.bit_length() > 128
+    shown = f"an integer of {value.bit_length()} bits" if is_huge else repr(value)
+    expected = f"{name}={shown}: expected an integer of at least {least}{bound}"
+
     if isinstance(value, bool) or not isinstance(value, int):
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
     if value < least or is_beyond:

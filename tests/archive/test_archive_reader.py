@@ -32,9 +32,10 @@ from structlog_audit import (
 from structlog_audit.archive import compact, open_archive, prune, restore, show, sql_engine, verify
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.archive.actions import DataFile
-from structlog_audit.archive.database import Database, limit_within
+from structlog_audit.archive.database import Database, DuckDB, limit_within
 from structlog_audit.archive.dialects import DUCKDB
 from structlog_audit.archive.sql_engine import SQLEngine, UndecidedError
+from structlog_audit.archive.storage import LocalStorage, ObjectStorage
 from structlog_audit.events.event import Kind
 from structlog_audit.query.field_tests import FieldConditions, FieldTest, Pattern
 from structlog_audit.query.filters import conditions, contains
@@ -512,6 +513,14 @@ def test_url_that_is_a_pattern_is_refused_and_a_folder_is_not(tmp_path, name):
     assert compact(trail, tmp_path / name).events == 1
     with open_archive(tmp_path / name) as source:
         assert source.count_events() == 1
+
+
+def test_archives_share_a_database_but_for_two_file_systems_of_a_class():
+    """The database knows a file system by its protocol: of two hosts it would read the files of the first."""
+    one, same, other = (ObjectStorage(f"memory://{name}", {}) for name in ("a", "b", "c"))
+    other.filesystem = type(one.filesystem)(skip_instance_cache=True)
+    database = DuckDB()
+    assert [database.reserve(storage) for storage in (one, same, other, LocalStorage("d"))] == [True, True, False, True]
 
 
 def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):

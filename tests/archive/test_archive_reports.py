@@ -176,6 +176,19 @@ def test_users_beyond_the_memory_of_the_database_are_counted_in_shares(tmp_path)
     assert [found["by_operation"] for found in users.values()] == [{f"o{number % 32}": 1} for number in range(15_000)]
 
 
+def test_users_of_many_archives_are_counted_in_shares_wherever_the_large_one_is(tmp_path):
+    """Also a query that is read before those that are open at once has its counts in memory."""
+    lines = [
+        line_of(number, number / 100, operation=f"o{number % 32}", user_id=f"u{number}") for number in range(15_000)
+    ]
+    trails = write_trails(tmp_path, lines, *([line_of(number)] for number in range(4)))
+    archives = [tmp_path / f"archive{number}" for number in range(5)]
+    for trail, archive in zip(trails, archives, strict=True):
+        compacted(trail, archive)
+    with open_archive(*archives, memory_limit="44MB", threads=2) as source:
+        assert len(source.get_statistics_by_user()) >= 15_000
+
+
 def as_rows(statistics):
     """Return the statistics of users with their orders."""
     return [(user, list(found["by_operation"].items()), found) for user, found in statistics.items()]

@@ -282,7 +282,8 @@ def test_place_that_is_no_folder_for_segments_is_refused(archive, tmp_path, monk
 def test_new_archive_and_restored_segments_are_their_owners_alone(tmp_path):
     """So are the trails. A folder that exists keeps its mode: who made it decides who may enter."""
     path = write_closed(tmp_path / "logs", line_of(1))
-    (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o755)
     compacted(path, tmp_path / "new" / "archive")
     compacted(path, tmp_path / "shared")
     (restored,) = restore(tmp_path / "shared", tmp_path / "restored").files

@@ -60,7 +60,16 @@ class DuckDB:
         self.memory_limit = memory_limit
         self._threads = threads
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._filesystems: set[type] = set()
+        # By class, the file system that it has or will have, and whether it has it already.
+        self._filesystems: dict[type, Any] = {}
+        self._registered: set[type] = set()
+
+    def reserve(self, storage: Storage) -> bool:
+        """Return whether it can read *storage*, too. It has one file system of each class, such as that of one host."""
+        if not isinstance(storage, ObjectStorage):
+            return True
+        filesystem = storage.filesystem
+        return self._filesystems.setdefault(type(filesystem), filesystem) is filesystem
 
     def connect(self, storage: Storage) -> duckdb.DuckDBPyConnection:
         """Return the connection, which the first call opens, with access to the files of *storage*.
@@ -69,9 +78,9 @@ class DuckDB:
             AuditReadError: The extra ``archive`` is not installed.
         """
         connection = self._connection or self._open()
-        if isinstance(storage, ObjectStorage) and type(storage.filesystem) not in self._filesystems:
+        if isinstance(storage, ObjectStorage) and type(storage.filesystem) not in self._registered:
             connection.register_filesystem(storage.filesystem)
-            self._filesystems.add(type(storage.filesystem))
+            self._registered.add(type(storage.filesystem))
         return connection
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -101,7 +110,7 @@ class DuckDB:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-            self._filesystems.clear()
+            self._registered.clear()
             self._delete_spill()
 
 

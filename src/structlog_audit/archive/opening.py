@@ -92,9 +92,15 @@ def open_archive(
     trails = find_trails(_sources(live), scanner.problems)
     shared = None if progress is None else SharedProgress(progress)
     archives = []
-    duckdb = DuckDB(limit_within(memory_limit), threads)
+    limit = limit_within(memory_limit)
+    instances: list[DuckDB] = []
     for name in dict.fromkeys(names):
         storage = open_storage(name, storage_options)
+        duckdb = next((instance for instance in instances if instance.reserve(storage)), None)
+        if duckdb is None:
+            duckdb = DuckDB(limit, threads)
+            duckdb.reserve(storage)
+            instances.append(duckdb)
         database = Database(storage, duckdb)
         log = DeltaLog(storage, database.connect)
         log.require()

@@ -195,7 +195,7 @@ def verify(
             findings += _check_seal(log, copy)
 
         for ranges in snapshot.segments.values():
-            if is_cut(log, database, ranges):
+            if _is_surely_cut(log, database, ranges):
                 pruned += 1
                 continue
 
@@ -210,6 +210,14 @@ def verify(
                 progress(checked)
 
     return Verified(segments, events, pruned, tuple(findings))
+
+
+def _is_surely_cut(log: DeltaLog, database: Database, ranges: list[Coverage]) -> bool:
+    """Return `is_cut`, or False if that cannot be read, so that the reason becomes a finding."""
+    try:
+        return is_cut(log, database, ranges)
+    except (AuditReadError, OSError):
+        return False
 
 
 def _code_of(error: Exception) -> str:

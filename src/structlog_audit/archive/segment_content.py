@@ -93,15 +93,15 @@ def is_pruned(ranges: list[Coverage], snapshot: Snapshot) -> bool:
 
 
 def is_cut(log: DeltaLog, database: Database, ranges: list[Coverage]) -> bool:
-    """Return whether rows of a segment are gone with days that were pruned. What was archived later has all of them."""
+    """Return whether rows of a segment are gone with days that were pruned. What was archived later has all of them.
+
+    Raises:
+        AuditReadError: A data file cannot be read.
+    """
     if not is_pruned(ranges, log.snapshot):
         return False
 
-    try:
-        return any(_row_count(log, database, coverage) < coverage.stop_number - coverage.first for coverage in ranges)
-    except (AuditReadError, OSError):
-        # A data file that cannot be read is a finding of its own.
-        return True
+    return any(_row_count(log, database, coverage) < coverage.stop_number - coverage.first for coverage in ranges)
 
 
 def _row_count(log: DeltaLog, database: Database, coverage: Coverage) -> int:

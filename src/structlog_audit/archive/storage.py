@@ -187,7 +187,7 @@ class LocalStorage:
         """
         folder = os.path.dirname(target)
         # The trail is its owner's alone, and so is a new archive: who may enter the folder of an existing one may read it.
-        for entered in create_folders(os.path.abspath(self.root)):
+        for entered in create_folders(os.path.realpath(self.root)):
             sync_folder(entered)
         _make_folder(folder)
         unfinished = os.path.join(folder, f".{secrets.token_hex(6)}{UNFINISHED_SUFFIX}")
@@ -380,7 +380,7 @@ def access_denied(location: str) -> AuditReadError:
 
 def require_folder(path: str) -> None:
     """Raise `AuditWriteError` if *path* cannot be a folder, because it is a file, or below one."""
-    existing = os.path.abspath(path)
+    existing = os.path.realpath(path)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
 

@@ -101,7 +101,11 @@ def statistics_by_user(
     queries = [(counts, operations) for counts in archived for operations in counts.operations()]
     answers: list[tuple[int, str | None, UserStatistics]] = []
 
-    for share in shares_of(queries[-_MOST_OPEN:]):
+    # The queries that are open at once, or one alone.
+    together = [queries[-_MOST_OPEN:], *([query] for query in queries[:-_MOST_OPEN])]
+    shares = max(map(shares_of, together), key=len)
+
+    for share in shares:
         # Each open query has buffers: of many, all but the last are read one after the other.
         for counts, operations in queries[:-_MOST_OPEN]:
             for part in counts.users(operations, operations, share, is_ordered=False):

@@ -228,6 +228,11 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         writer = core_schema.plain_serializer_function_ser_schema(cls.to_dict, return_schema=members)
         return core_schema.is_instance_schema(cls, serialization=writer)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        """Return the JSON schema of the plain values, whichever direction pydantic asks for."""
+        return handler(schema["serialization"]["return_schema"])
+
 
 _PLAIN_VALUES: dict[str, Any] = {
     "event_id": str,
