@@ -106,6 +106,10 @@ def test_natural_keys_need_no_content_types(imported):
         ({"tags": {"type": "m2m", "operation": "add", "objects": ["x"]}}, {"tags": {"added": ["x"]}}),
         ({"tags": {"type": "m2m", "operation": "delete", "objects": ["x"]}}, {"tags": {"removed": ["x"]}}),
         ({"text": "something else"}, {"text": "something else"}),
+        (
+            {"tags": {"type": "m2m", "operation": [1], "objects": []}},
+            {"tags": {"type": "m2m", "operation": [1], "objects": []}},
+        ),
         (None, None),
     ],
 )
@@ -133,6 +137,7 @@ def test_second_import_records_the_new_rows_only(imported):
         (entry(2, action=4), "auditlog.logentry 2: action=4: expected 0, 1, 2 or 3"),
         (entry(2, timestamp="yesterday"), "timestamp='yesterday': expected a time"),
         (entry(2, timestamp=None), "timestamp=None: expected a time"),
+        (entry(None), "auditlog.logentry None: expected a pk, by which a row is imported once"),
         ({"pk": 1}, "expected rows of dumpdata with model, pk and fields"),
     ],
 )

@@ -37,11 +37,20 @@ from structlog_audit.testing import FailingTarget
 
 
 @pytest.mark.parametrize(
-    "value", [s.HostileMapping(ValueError()), s.HostileList([1]), (1, 2), ()], ids=lambda value: type(value).__name__
+    "value",
+    [s.HostileMapping(ValueError()), s.HostileList([1]), (1, 2), (1, 2, 3), ()],
+    ids=lambda value: type(value).__name__,
 )
-def test_exc_info_of_any_value_is_accepted(handler, log, value):
+def test_exc_info_of_any_value_is_accepted(handler, log, value, capsys):
     """What is no exception is asked for its truth, whatever that raises, and no other handler gets it."""
-    log.info("STORE", exc_info=value)
+    other = logging.StreamHandler()
+    logger = logging.getLogger("audit")
+    logger.addHandler(other)
+    try:
+        log.info("STORE", exc_info=value)
+    finally:
+        logger.removeHandler(other)
+    assert "Logging error" not in capsys.readouterr().err
     assert [event.operation for event in handler.query_events()] == ["STORE"]
 
 

@@ -98,11 +98,14 @@ def event_fields(row: Mapping[str, Any], models: Mapping[Any, str]) -> tuple[str
     """Return the operation and the fields of the event of a log entry.
 
     Raises:
-        AuditValueError: The model or the action of the row is unknown, or its time is not one.
+        AuditValueError: The model or the action of the row is unknown, its time is not one, or it has no key.
     """
     key = row.get("pk")
     where = f"{row['model']} {key}"
     members = row["fields"]
+    if key is None:
+        advice = "by which a row is imported once: dump the log entries with their primary keys"
+        raise AuditValueError(f"{where}: expected a pk, {advice}")
 
     label = _label_of(members["content_type"], models, where)
     action = members["action"]
@@ -164,7 +167,7 @@ def _changes(changes: Any) -> dict[str, Any]:
     if isinstance(changes, str):
         try:
             changes = json.loads(changes)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"changes": changes}
     if changes is None:
         return {}
@@ -180,7 +183,8 @@ def _change(change: Any) -> Any:
 
     # Of a many-to-many field.
     if isinstance(change, dict) and change.keys() == {"type", "operation", "objects"}:
-        side = _SIDES.get(change["operation"])
+        operation = change["operation"]
+        side = _SIDES.get(operation) if isinstance(operation, str) else None
         if side is not None:
             return {side: change["objects"]}
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
-from structlog_audit._validation import require_integer, require_local
+from structlog_audit._validation import require_integer, require_local, require_path
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event import AuditEvent, Identifier, OperationName
@@ -310,10 +310,8 @@ def _handler(
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:
-    try:
-        folder = Path(require_local("auto_export_path", os.fsdecode(path)))
-    except TypeError:
-        raise AuditTypeError(f"auto_export_path={path!r}: expected the path of a folder") from None
+    name = "auto_export_path"
+    folder = Path(require_local(name, require_path(name, path, "the path of a folder")))
 
     if folder.exists() and not folder.is_dir():
         raise AuditValueError(f"auto_export_path={str(folder)!r}: expected a folder, got the path of a file")

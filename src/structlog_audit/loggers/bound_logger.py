@@ -322,7 +322,9 @@ def _exc_info(value: Any) -> ExcInfo:
     if issubclass(type(value), BaseException):
         return type(value), value, value.__traceback__
     if type(value) is tuple and len(value) == 3:
-        return value
+        # Other handlers format it, and would fail for anything else.
+        is_exception = issubclass(type(value[1]), BaseException)
+        return value if is_exception else None
     return sys.exc_info() if attempt(bool, value) else None
 
 
